@@ -21,6 +21,7 @@ use super::tcpdump::{Packet, Tcpdump, assert_same, packets};
 use super::{client, fetch, nameserver, of_trace, only, server, sink};
 use test_support::lab::{Delay, Hook, Ns, Pair, Routed};
 use test_support::require::{require_lab, require_tool};
+use test_support::wait;
 
 const SNAP: u32 = 1518;
 /// A buffer size, in bytes, with which the kernel drops nothing even on a busy machine.
@@ -63,9 +64,7 @@ impl UntracedTraffic {
     /// Waits until the thread has completed `count` more rounds.
     fn wait_for_rounds(&self, count: u32) {
         let begin = self.done.load(Relaxed);
-        while self.done.load(Relaxed) < begin + count {
-            std::thread::yield_now();
-        }
+        wait::until_blocking(format!("{count} rounds"), || self.done.load(Relaxed) >= begin + count);
     }
 }
 
@@ -172,15 +171,16 @@ fn packets_of_a_foreign_connector_are_kept() {
         let response = client.get("http://10.9.0.2/".parse().unwrap()).await.unwrap();
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
         drop(client);
-        while sink.snapshot("").tcp_conns[0].end_reason.is_none() {
-            tokio::task::yield_now().await;
-        }
+        wait::until("the end of the connection", || sink.snapshot("").tcp_conns[0].end_reason.is_some())
+            .await;
         sink.snapshot("all")
     });
     untraced.wait_for_rounds(3);
     drop(untraced);
     web.ended_blocking(1);
+    let deadline = wait::Deadline::new("two FINs");
     let expected = loop {
+        deadline.check();
         let expected = tcpdump.packets(MARKER_ADDR, &of_trace(&trace));
         // The connection is complete once both ends have sent a FIN.
         if expected.iter().filter(|packet| tcp_flags(&packet.data) & 1 == 1).count() == 2 {

@@ -12,6 +12,7 @@ use super::{client, fetch, only, server};
 use test_support::lab::Pair;
 use test_support::process;
 use test_support::require::require_lab;
+use test_support::wait;
 
 #[test]
 fn a_missing_interface_is_reported_and_the_others_work() {
@@ -83,9 +84,7 @@ fn an_interface_that_is_deleted_is_reported() {
         fetch(&client, "http://10.9.0.2/").await;
     });
     net.client.sh("ip link delete c0");
-    while sink.capture_problems().is_empty() {
-        std::thread::yield_now();
-    }
+    wait::until_blocking("a problem", || !sink.capture_problems().is_empty());
     let problems = sink.capture_problems();
     assert_eq!((problems[0].interface.as_str(), &problems[0].kind), ("c0", &ProblemKind::WentDown));
     let captures = sink.captures();
@@ -133,9 +132,8 @@ fn helper_threads_and_descriptors_end_with_the_sink() {
     let start = || net.client.run(|| CaptureProbe::builder(["c0", "lo"]).start());
     let capture = || {
         let sink = TraceSink::builder().probe(start()).build();
-        while threads() != 1 {
-            std::thread::yield_now(); // a new thread has its name only once it runs
-        }
+        // A new thread has its name only once it runs.
+        wait::until_blocking("one thread of the capture", || threads() == 1);
         net.client.block_on(async {
             let client = client(&sink).build().unwrap();
             fetch(&client, "http://10.9.0.2/").await;

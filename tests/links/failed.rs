@@ -8,6 +8,7 @@ use nettrace::{Client, Failure, RequestHandle, TraceSink};
 use crate::clients::{assert_linked, assert_resolves, clients, link, traced};
 use test_support::dns::DnsServer;
 use test_support::raw::{Refused, Server};
+use test_support::wait;
 use test_support::web::{Asked, Web, reply};
 
 #[tokio::test]
@@ -84,10 +85,8 @@ async fn a_request_dropped_while_waiting_is_linked_to_its_connection() {
                 let mut request = http::Request::get(&url).body(Default::default()).unwrap();
                 request.extensions_mut().insert(handle.clone());
                 let mut waiting = pin!(tower::ServiceExt::oneshot(client.client.clone(), request));
-                while web.asked().len() == before {
-                    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-                    tokio::task::yield_now().await;
-                }
+                let is_received = || web.asked().len() > before;
+                wait::polling_until("the request", waiting.as_mut(), is_received).await;
             }
             let port = web.asked()[before].peer.port();
             let trace = client.sink.snapshot("");
@@ -124,10 +123,7 @@ async fn a_request_dropped_while_dialling_is_linked_to_its_dial() {
     let client = traced("preset", &sink, client);
     {
         let mut waiting = pin!(client.get("http://web.test/"));
-        while nameserver.asked().is_empty() {
-            assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-            tokio::task::yield_now().await;
-        }
+        wait::polling_until("a query", waiting.as_mut(), || !nameserver.asked().is_empty()).await;
     }
     let trace = sink.snapshot("");
     assert_resolves(&trace);

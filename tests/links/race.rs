@@ -19,6 +19,7 @@ use tower::{Layer as _, service_fn};
 
 use crate::clients::{Traced, assert_linked, assert_resolves, clients, link, traced};
 use test_support::raw::Server;
+use test_support::wait;
 use test_support::web::{Asked, Web, reply};
 
 /// Returns a client whose dials, except the first, wait for a permit.
@@ -59,9 +60,7 @@ async fn a_dial_begun_for_one_request_serves_another() {
         // The first request holds the only connection; the dial of the second cannot complete yet.
         let first = client.asked(&wait);
         let second = async {
-            while web.asked().is_empty() {
-                tokio::task::yield_now().await;
-            }
+            wait::until("the first request", || !web.asked().is_empty()).await;
             let mut second = std::pin::pin!(client.asked(&quick));
             assert!(futures_util::poll!(second.as_mut()).is_pending());
             assert_eq!(client.sink.snapshot("").dials.len(), 2);
@@ -72,12 +71,7 @@ async fn a_dial_begun_for_one_request_serves_another() {
         assert_eq!(first.1, second.1, "the second request uses the connection of the first");
         // The second dial completes in the background, and its connection is used by later requests.
         dials.add_permits(1);
-        loop {
-            if client.sink.snapshot("").tcp_conns.len() == 2 {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        wait::until("the second connection", || client.sink.snapshot("").tcp_conns.len() == 2).await;
         let (third, fourth) = tokio::join!(client.asked(&quick), client.asked(&quick));
         assert_ne!(third.1, fourth.1);
 
@@ -121,9 +115,7 @@ async fn a_retry_after_a_stale_connection_is_linked_to_the_new_one() {
             let url = format!("http://{}/", server.addr());
             client.asked(&url).await;
             // Lets the connection return to the pool. Then this thread blocks, so the pool does not notice the close.
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
+            wait::settle().await;
             close.add_permits(1);
             std::thread::scope(|scope| scope.spawn(|| server.ended_blocking(1)).join().unwrap());
             // The runtime learns of the close now, but runs this task before the connection's.

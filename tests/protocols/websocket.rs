@@ -35,7 +35,7 @@ use tokio_tungstenite::{
 };
 use tower::Layer as _;
 
-use test_support::{check, pki::Authority};
+use test_support::{check, pki::Authority, wait};
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -79,15 +79,15 @@ impl Echo {
     }
 }
 
+/// Waits until every connection has ended, and returns the trace, in which every record must have ended.
 async fn ended(sink: &TraceSink) -> NetTrace {
-    loop {
+    let ended = wait::until_some("the end of all connections", || {
         let trace = sink.snapshot("");
-        if trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some()) {
-            check::finished(&trace);
-            return trace;
-        }
-        tokio::task::yield_now().await;
-    }
+        trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some()).then_some(trace)
+    });
+    let trace = ended.await;
+    check::finished(&trace);
+    trace
 }
 
 async fn switch(mut request: Request<TraceBody<Incoming>>) -> Result<Response<Empty<Bytes>>, Infallible> {

@@ -1,7 +1,6 @@
 //! Records of requests through a proxy end exactly once, even if the request is dropped.
 
 use crate::{Site, client, finished, proxy, story};
-use futures_util::poll;
 use nettrace::{
     Failure, NetTrace, TraceSink,
     record::{EndReason, Timestamp},
@@ -12,6 +11,7 @@ use test_support::{
     proxies::{microsocks, squid, tinyproxy},
     raw::Server,
     require::require_tool,
+    wait,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -39,11 +39,9 @@ fn handshake_end(trace: &NetTrace) -> (Option<EndReason>, Option<Failure>) {
 }
 
 /// Polls the request until the proxy has received `length` bytes.
-async fn poll_until_received<F: Future>(server: &Server, length: usize, mut response: std::pin::Pin<&mut F>) {
-    while server.seen().first().is_none_or(|seen| seen.received.len() < length) {
-        assert!(poll!(response.as_mut()).is_pending());
-        tokio::task::yield_now().await;
-    }
+async fn poll_until_received<F: Future>(server: &Server, length: usize, response: std::pin::Pin<&mut F>) {
+    let is_received = || server.seen().first().is_some_and(|seen| seen.received.len() >= length);
+    wait::polling_until(format!("{length} bytes"), response, is_received).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use crate::{Site, client, finished, get, greet, proxy, stories, story};
 use nettrace::{Failure, record::EndReason};
 use std::net::Ipv4Addr;
 use test_support::{
-    dns::DnsServer, dnsmasq::Dnsmasq, proxies::microsocks, raw::Refused, require::require_tool, web::Web,
+    dns::DnsServer, dnsmasq::Dnsmasq, proxies::microsocks, raw::Refused, require::require_tool, wait,
+    web::Web,
 };
 
 #[tokio::test]
@@ -94,10 +95,7 @@ async fn a_request_dropped_during_the_lookup_cancels_the_dial() {
         client(proxy("socks5://127.0.0.1:9"), |builder| builder.nameservers([silent.addr()]));
     {
         let mut response = std::pin::pin!(client.get("http://web.test/"));
-        while sink.snapshot("").dns_queries.is_empty() {
-            assert!(futures_util::poll!(response.as_mut()).is_pending());
-            tokio::task::yield_now().await;
-        }
+        wait::polling_until("a query", response.as_mut(), || !sink.snapshot("").dns_queries.is_empty()).await;
     }
     let trace = finished(&client, &sink).await;
     assert_eq!(story(&trace).dial.unwrap().end_reason, Some(EndReason::Cancelled));

@@ -15,7 +15,7 @@ use nettrace::{
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
-use crate::servers::settled;
+use crate::servers::{conns_ended, settled};
 use test_support::pki::Authority;
 
 fn router(sink: &TraceSink) -> Router {
@@ -55,8 +55,7 @@ async fn requests_are_linked_and_the_server_shuts_down_gracefully() {
     stop.send(()).unwrap();
     server.await.unwrap().unwrap();
 
-    let ended = |trace: &NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());
-    let trace = settled(&sink, ended).await;
+    let trace = settled(&sink, conns_ended).await;
     check(&trace);
     assert_eq!(trace.tcp_conns[0].addr_tuple.dst_port.to_string().as_bytes(), port);
 }
@@ -78,8 +77,7 @@ async fn requests_over_tls_are_linked_to_their_tunnel() {
         client.get(format!("https://{addr}/")).await.unwrap().into_body().bytes().await.unwrap();
     }
     client.close().await;
-    let ended = |trace: &NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());
-    let trace = settled(&sink, ended).await;
+    let trace = settled(&sink, conns_ended).await;
     check(&trace);
     assert!(trace.http_requests.iter().all(|request| request.tls_tunnel == trace.tls_tunnels[0].trace_id));
     assert_eq!(trace.http_requests[0].req_url, format!("https://{addr}/"));

@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::servers::{TestServer, ask, get, settled_running};
+use crate::servers::{TestServer, ask, conns_ended, get, settled, settled_running};
 
 async fn open(site: &TestServer, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(site.addr).await.unwrap();
@@ -121,8 +121,7 @@ async fn dropping_the_server_cancels_its_requests() {
     site.gate.holds_one().await;
     let sink = site.sink.clone();
     drop(site); // like a server that is not shut down gracefully
-    let ended = |trace: &nettrace::NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());
-    let trace = crate::servers::settled(&sink, ended).await;
+    let trace = settled(&sink, conns_ended).await;
     assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::Cancelled));
     assert_eq!(trace.http_requests[0].failure, Some(Failure::Interrupted));
     assert_eq!(trace.tcp_conns[0].end_reason, Some(EndReason::Closed));

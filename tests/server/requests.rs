@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tower::{Layer as _, ServiceExt as _};
 use tracing::Level;
 
-use crate::servers::{TestServer, ask, conn_of, get, settled};
+use crate::servers::{TestServer, ask, conn_of, conns_ended, get, settled};
 use test_support::collector::Collector;
 
 /// Returns the status, the body lengths and the end reason of a request, after asserting that it did not fail.
@@ -134,8 +134,7 @@ async fn http2_requests_are_linked_to_their_connection() {
     futures_util::future::join_all(requests).await;
     drop(clients);
 
-    let trace =
-        settled(&site.sink, |trace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())).await;
+    let trace = settled(&site.sink, conns_ended).await;
     assert_eq!((trace.http_requests.len(), trace.tcp_conns.len()), (40, 2));
     for request in &trace.http_requests {
         assert_eq!(outcome(request), (200, 5, 5, Some(EndReason::Closed)));

@@ -32,7 +32,7 @@ use tokio::{
 };
 use tower::Layer as _;
 
-use test_support::check;
+use test_support::{check, wait};
 
 pub type Content = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -141,10 +141,7 @@ impl TestServer {
 
     /// Waits until every record has ended, and returns the trace.
     pub async fn finished(&self) -> NetTrace {
-        settled(&self.sink, |trace| {
-            !trace.tcp_conns.is_empty() && trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())
-        })
-        .await
+        settled(&self.sink, conns_ended).await
     }
 
     /// Waits until the only request has ended, and returns it.
@@ -157,22 +154,35 @@ impl TestServer {
 }
 
 /// Waits until the trace satisfies the condition, and asserts that every record has ended.
-pub async fn settled(sink: &TraceSink, condition: impl Fn(&NetTrace) -> bool) -> NetTrace {
-    let trace = settled_running(sink, condition).await;
-    check::finished(&trace);
-    trace
+#[track_caller]
+pub fn settled(sink: &TraceSink, condition: impl Fn(&NetTrace) -> bool) -> impl Future<Output = NetTrace> {
+    let trace = settled_running(sink, condition);
+    async move {
+        let trace = trace.await;
+        check::finished(&trace);
+        trace
+    }
 }
 
 /// Waits until the trace satisfies the condition. Records may still be open.
-pub async fn settled_running(sink: &TraceSink, condition: impl Fn(&NetTrace) -> bool) -> NetTrace {
-    loop {
-        let trace = sink.snapshot("");
-        if condition(&trace) {
-            check::running(&trace);
-            return trace;
-        }
-        tokio::task::yield_now().await;
+#[track_caller]
+pub fn settled_running(
+    sink: &TraceSink,
+    condition: impl Fn(&NetTrace) -> bool,
+) -> impl Future<Output = NetTrace> {
+    let trace = wait::until_some("a trace that satisfies the condition", move || {
+        Some(sink.snapshot("")).filter(&condition)
+    });
+    async move {
+        let trace = trace.await;
+        check::running(&trace);
+        trace
     }
+}
+
+/// Returns `true` if there was a connection and every connection has ended. A condition for [`settled`].
+pub fn conns_ended(trace: &NetTrace) -> bool {
+    !trace.tcp_conns.is_empty() && trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())
 }
 
 /// Returns the connection of a request.

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::servers::{TestServer, ask, get, settled, settled_running};
+use crate::servers::{TestServer, ask, conns_ended, get, settled, settled_running};
 use test_support::{
     background::within,
     check,
@@ -79,8 +79,7 @@ impl Fixture {
     /// Waits until every record has ended, and returns the only tunnel.
     async fn tunnel(&self) -> TlsTunnelTrace {
         let ended = |trace: &nettrace::NetTrace| {
-            trace.tls_tunnels.iter().any(|tunnel| tunnel.end_reason.is_some())
-                && trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())
+            trace.tls_tunnels.iter().any(|tunnel| tunnel.end_reason.is_some()) && conns_ended(trace)
         };
         let trace = settled(&self.sink, ended).await;
         let [tunnel] = &trace.tls_tunnels[..] else { panic!("expected one tunnel") };

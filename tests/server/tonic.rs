@@ -24,7 +24,7 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::servers::{conn_of, settled};
+use crate::servers::{conn_of, conns_ended, settled};
 use test_support::pki::{self, Authority};
 
 /// A gRPC server that [`finished`](Self::finished) shuts down gracefully.
@@ -77,8 +77,7 @@ impl TestServer {
     async fn finished(self) -> NetTrace {
         self.stop.send(()).unwrap();
         self.server.await.unwrap().unwrap();
-        let ended = |trace: &NetTrace| trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some());
-        settled(&self.sink, ended).await
+        settled(&self.sink, conns_ended).await
     }
 }
 
@@ -151,8 +150,7 @@ async fn calls_over_a_unix_socket_are_linked() {
     let mut client = HealthClient::new(endpoint.connect_with_connector(connector).await.unwrap());
     client.check(HealthCheckRequest { service: String::new() }).await.unwrap();
     drop(client);
-    let ended = |trace: &NetTrace| trace.tcp_conns.iter().any(|conn| conn.end_reason.is_some());
-    let trace = settled(&sink, ended).await;
+    let trace = settled(&sink, conns_ended).await;
     assert_eq!(conn_of(&trace, &trace.http_requests[0]).unix_path, path.to_str().unwrap());
     server.abort();
 }

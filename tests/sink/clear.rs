@@ -10,7 +10,7 @@ use nettrace::{
 use tower::{Layer, Service};
 
 use crate::{mock, server::Server};
-use test_support::{check, dns::DnsServer, pki};
+use test_support::{check, dns::DnsServer, pki, wait};
 
 fn is_absolute(time: Timestamp) -> bool {
     time.to_system_time().is_some()
@@ -103,9 +103,8 @@ async fn clear_keeps_requests_in_flight_and_removes_finished_ones() {
     client.get(server.url("/close")).await.unwrap().into_body().bytes().await.unwrap();
     client.get(format!("http://{}", DnsServer::nobody())).await.unwrap_err();
     // Waits until the client's task has seen that the server closed the connection after `/close`.
-    while sink.snapshot("soon").tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count() > 1 {
-        tokio::task::yield_now().await;
-    }
+    let open = || sink.snapshot("soon").tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count();
+    wait::until("at most one open connection", || open() <= 1).await;
 
     sink.clear();
     let trace = sink.snapshot("cleared");

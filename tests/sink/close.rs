@@ -18,7 +18,7 @@ use nettrace::{
 use tower::{Layer, Service};
 
 use crate::{mock, server::Server};
-use test_support::{check, dns::DnsServer, history::records, pki};
+use test_support::{check, dns::DnsServer, history::records, pki, wait};
 
 #[track_caller]
 fn assert_all_ended(trace: &NetTrace) {
@@ -59,9 +59,8 @@ async fn close_ends_open_records_and_prevents_new_ones() {
     let tls = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().build();
     let handshaking =
         tokio::spawn(tls.layer(connector).call(format!("https://{silent_server}").parse().unwrap()));
-    while sink.snapshot("soon").tls_tunnels.is_empty() || silent.asked().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    silent.asked_times(2).await;
+    wait::until("a tunnel", || !sink.snapshot("soon").tls_tunnels.is_empty()).await;
     let published_before = published.load(Relaxed);
 
     sink.close();
@@ -123,9 +122,8 @@ fn close_ends_all_records_at_any_moment() {
                 });
             }
             scope.spawn(|| {
-                while made.load(Relaxed) < close_after {
-                    thread::yield_now();
-                }
+                let records = format!("{close_after} records");
+                wait::until_blocking(records, || made.load(Relaxed) >= close_after);
                 sink.close();
             });
         });

@@ -24,6 +24,7 @@ use test_support::check;
 use test_support::proxies::tinyproxy;
 use test_support::raw::{Refused, Server};
 use test_support::require::require_tool;
+use test_support::wait;
 
 #[tokio::test]
 async fn a_lazy_channel_dials_on_its_first_call_and_after_a_restart() {
@@ -223,9 +224,7 @@ async fn the_dial_of_a_dropped_call_is_not_attributed_to_the_next_call() {
     let (dropped, request) = call(Name::of("dropped"));
     let mut caller = client.clone();
     let task = tokio::spawn(async move { caller.greet(request).await });
-    while sink.snapshot("").dials.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    wait::until("a dial", || !sink.snapshot("").dials.is_empty()).await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
     go.add_permits(1);

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::greeter::{GreeterClient, Greeting, Name};
 use crate::servers::{ReservedPort, RunningServer, assert_linked, call, closed, greet};
-use test_support::check;
+use test_support::{check, wait};
 
 /// Expires immediately, since the tests pause the clock.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,9 +38,9 @@ impl Fixture {
         let (call, request) = call(Name::of("never"));
         let mut client = self.client.clone();
         let task = tokio::spawn(async move { client.greet(request).await.map(tonic::Response::into_inner) });
-        while call.trace().http_requests.iter().all(|request| request.req_body_end_at.is_undefined()) {
-            tokio::task::yield_now().await;
-        }
+        let is_sent =
+            || call.trace().http_requests.iter().any(|request| !request.req_body_end_at.is_undefined());
+        wait::until("the request to be sent", is_sent).await;
         (call, task)
     }
 
@@ -181,9 +181,7 @@ async fn calls_that_wait_for_a_stream_are_linked_to_the_connection() {
     let has_acquired = |call: &RequestHandle| {
         call.trace().http_requests.first().is_some_and(|request| !request.conn_acquired_at.is_undefined())
     };
-    while !tasks.iter().any(|(call, _)| has_acquired(call)) {
-        tokio::task::yield_now().await;
-    }
+    wait::until("a call with a connection", || tasks.iter().any(|(call, _)| has_acquired(call))).await;
     drop(server);
     let mut waiting = 0;
     for (call, task) in tasks {

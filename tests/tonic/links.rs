@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::greeter::GreeterClient;
 use crate::servers::{ReservedPort, assert_linked, closed, greet, link};
-use test_support::check;
+use test_support::{check, wait};
 
 type Greeter = GreeterClient<Channel>;
 /// The index of the channel, the handle of the call, and the client port that the server saw, or the status code.
@@ -71,7 +71,10 @@ async fn check_restart(lazy: bool, cut: bool) {
     let _server = place.serve();
     // A channel may notice only at the next call that its connection is gone.
     for channel in &channels {
-        while greet(channel, "again").await.1.is_err() {}
+        let deadline = wait::Deadline::new("a call over a new connection");
+        while greet(channel, "again").await.1.is_err() {
+            deadline.check();
+        }
     }
     let after = make_64_calls(&channels).await;
 
@@ -117,7 +120,9 @@ async fn calls_are_linked_while_the_server_restarts() {
         tokio::spawn(async move {
             let (mut calls, mut done): (Vec<Call>, usize) = (Vec::new(), 0);
             let mut is_after_restarts = false;
+            let deadline = wait::Deadline::new("calls after the restarts");
             while done < 12 || !is_after_restarts {
+                deadline.check();
                 let is_last = restarted.load(Relaxed);
                 let (call, port) = greet(&channel, "caller").await;
                 done += usize::from(port.is_ok());
@@ -131,9 +136,7 @@ async fn calls_are_linked_while_the_server_restarts() {
     });
     let callers: Vec<_> = callers.collect();
     for restart in 1..=4 {
-        while answered.load(Relaxed) < restart * 150 {
-            tokio::task::yield_now().await;
-        }
+        wait::until(format!("{} calls", restart * 150), || answered.load(Relaxed) >= restart * 150).await;
         if restart % 2 == 0 {
             drop(server)
         } else {

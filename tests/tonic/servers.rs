@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use nettrace::record::{HttpReqTrace, NetTrace, TcpConnTrace};
@@ -21,6 +20,7 @@ use tonic::{Code, Request};
 use crate::greeter::{GreeterClient, GreeterServer, Greetings, Name};
 use test_support::background::Background;
 use test_support::lab::Ns;
+use test_support::wait;
 
 /// A listening port that stays reserved while no server runs on it.
 pub(crate) struct ReservedPort {
@@ -147,18 +147,9 @@ pub(crate) fn assert_linked<'a>(trace: &'a NetTrace, call: &RequestHandle, port:
 
 /// Waits until every dial and connection of the sink has ended, and returns the trace.
 pub(crate) async fn closed(sink: &TraceSink) -> NetTrace {
-    let all = async {
-        loop {
-            let trace = sink.snapshot("");
-            let is_open = |conn: &TcpConnTrace| conn.end_reason.is_none();
-            if !trace.tcp_conns.iter().any(is_open)
-                && trace.dials.iter().all(|dial| dial.end_reason.is_some())
-            {
-                return trace;
-            }
-            tokio::task::yield_now().await;
-        }
+    let ended = |trace: &NetTrace| {
+        trace.tcp_conns.iter().all(|conn| conn.end_reason.is_some())
+            && trace.dials.iter().all(|dial| dial.end_reason.is_some())
     };
-    let in_time = test_support::background::within(Duration::from_secs(20), all).await;
-    in_time.expect("all connections are closed in time")
+    wait::until_some("the end of all dials and connections", || Some(sink.snapshot("")).filter(ended)).await
 }

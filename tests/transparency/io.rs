@@ -25,6 +25,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
+use test_support::wait;
+
 use crate::clients::{BoxError, Payload, full};
 
 /// A call of a method of the stream, with the sizes of its buffers.
@@ -178,9 +180,7 @@ async fn calls(wrapped: Wrapped, vectored: bool, max_write: usize, sink: &TraceS
         }
     }
     // Waits until the connection's task has shut the stream down and dropped it.
-    while Arc::strong_count(&shared) > 1 {
-        tokio::task::yield_now().await;
-    }
+    wait::until("the end of the connection", || Arc::strong_count(&shared) == 1).await;
     Arc::into_inner(shared).expect("the last reference").into_inner().unwrap()
 }
 

@@ -5,6 +5,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use crate::clients::{AnyClient, Payload, empty, exchange, request, same, stream, ways};
 use test_support::raw::{End, Server};
+use test_support::wait;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -65,9 +66,8 @@ async fn dropping_a_pending_request_closes_its_connection() {
             biased;
             _ = &mut response => panic!("the server does not answer"),
             _ = async {
-                while server.seen().get(accepted).is_none_or(|seen| seen.received.is_empty()) {
-                    tokio::task::yield_now().await;
-                }
+                let is_received = || server.seen().get(accepted).is_some_and(|seen| !seen.received.is_empty());
+                wait::until("the request", is_received).await;
             } => {}
         }
         drop(response);

@@ -286,10 +286,9 @@ mod tests {
         shared.state.counts(origin.host)
     }
 
-    async fn wait_for_counts(client: &Client, expected: [usize; 3]) {
-        while counts(client) != expected {
-            tokio::task::yield_now().await;
-        }
+    #[track_caller]
+    fn wait_for_counts(client: &Client, expected: [usize; 3]) -> impl Future<Output = ()> {
+        test_support::wait::until(format!("the counts {expected:?}"), move || counts(client) == expected)
     }
 
     #[tokio::test]

@@ -19,10 +19,13 @@ use super::{conn_to, entry, fetch, nameserver, probed, refreshed, server, track}
 use test_support::check;
 use test_support::lab::{Ns, Routed};
 use test_support::require::{require_lab, require_tool};
+use test_support::wait;
 
 /// Returns a trace and the host's table, taken while the table did not change.
 pub(super) async fn at_rest(sink: &TraceSink, host: &Ns, filter: &str) -> (NetTrace, Vec<Listed>) {
+    let deadline = wait::Deadline::new("a table that does not change");
     loop {
+        deadline.check();
         let before = list(host, filter);
         let trace = refreshed(sink).await;
         if list(host, filter) == before {
@@ -164,7 +167,9 @@ fn connections_of_a_foreign_connector_have_entries() {
         from_port(&listed, conn.addr_tuple.src_port).assert_is(open);
         assert_eq!(open.tcp_state.as_str(), "established");
         drop(client);
+        let deadline = wait::Deadline::new("an entry in the state time-wait");
         let closed = loop {
+            deadline.check();
             let trace = refreshed(&sink).await;
             if entry(conn_to(&trace, 80)).tcp_state.as_str() == "time-wait" {
                 break trace;
@@ -219,7 +224,9 @@ fn a_connection_older_than_its_entry_is_counted_from_the_client() {
         track(&net.client);
         std::io::Write::write_all(&mut peer, &[7; 1000]).unwrap();
         stream.read_exact(&mut [0; 1000]).await.unwrap();
+        let deadline = wait::Deadline::new("an entry that has counted a packet");
         let trace = loop {
+            deadline.check();
             let trace = refreshed(&sink).await;
             // The acknowledgement may be counted later.
             if conn_to(&trace, 80).conntrack.as_ref().is_some_and(|entry| entry.packets_sent > 0) {
