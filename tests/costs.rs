@@ -4,7 +4,7 @@
 //! compare the preset with hyper-util's client, with a server on another thread.
 #![cfg(feature = "client")]
 
-use test_support::alloc;
+use test_support::{alloc, wait::now};
 
 use std::{
     convert::Infallible,
@@ -15,7 +15,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::{
@@ -74,11 +73,6 @@ mod expected {
 
 #[global_allocator]
 static COUNTING: alloc::Counting = alloc::Counting;
-
-#[track_caller]
-fn now<F: Future>(future: F) -> F::Output {
-    future.now_or_never().expect("nothing here waits")
-}
 
 type Stream = TracedIo<TokioIo<Endless>>;
 

@@ -15,7 +15,8 @@ use std::{
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use nettrace::{Client, Failure, TraceSink, connect::TcpConnector};
-use tokio::{net::TcpSocket, runtime::Handle, time};
+use test_support::{raw::Refused, wait::alive_tasks};
+use tokio::time;
 
 /// The number of servers, each on an address of its own in 127.0.0.0/8. For one address the 28,000 ephemeral ports
 /// would be used up, because a port is free only a minute after its connection was closed.
@@ -26,7 +27,7 @@ const AT_ONCE: usize = 16;
 async fn many_dials_leave_nothing_behind() {
     let dials = env::var("NETTRACE_DIALS").map_or(24_000, |dials| dials.parse().expect("a number"));
     let servers: Vec<SocketAddr> = (1..=ADDRESSES).map(serve).collect();
-    let refused = Refused::new();
+    let refused = Refused::on("127.0.0.1:0");
     dial(&servers, refused.addr, 4 * AT_ONCE).await; // creates the one-time resources
     let before = Resources::now();
     let begin = Instant::now();
@@ -106,7 +107,7 @@ struct Resources {
 impl Resources {
     fn now() -> Self {
         let descriptors = fs::read_dir("/proc/self/fd").expect("Linux").count();
-        Resources { descriptors, tasks: Handle::current().metrics().num_alive_tasks() }
+        Resources { descriptors, tasks: alive_tasks() }
     }
 }
 
@@ -132,18 +133,4 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
         }
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")
-}
-
-/// An address that is bound and refuses connections.
-struct Refused {
-    addr: SocketAddr,
-    _socket: TcpSocket,
-}
-
-impl Refused {
-    fn new() -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        Refused { addr: socket.local_addr().unwrap(), _socket: socket }
-    }
 }

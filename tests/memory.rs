@@ -5,22 +5,16 @@
 #[path = "sink/mock.rs"]
 mod mock;
 
-use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use nettrace::{FinishedRecord, HeaderCapture, RequestHandle, Retention, TraceSink};
-use test_support::alloc;
+use test_support::{alloc, wait::now};
 use tokio::io::AsyncWriteExt;
 
 #[global_allocator]
 static COUNTING: alloc::Counting = alloc::Counting;
 
 const SLACK: i64 = 128 << 10;
-
-#[track_caller]
-fn now<F: Future>(future: F) -> F::Output {
-    future.now_or_never().expect("nothing here waits")
-}
 
 /// Runs `f` the given number of times, and asserts that the second half needs no more memory than the first.
 #[track_caller]

@@ -12,12 +12,12 @@ use nettrace::tls::{KeyLog, Roots};
 use nettrace::{Client, TraceSink};
 use tempfile::TempDir;
 
-use super::tshark::{field, tshark};
 use super::{fetch, nameserver, server};
 use test_support::lab::{Ns, Pair};
 use test_support::nginx::Nginx;
 use test_support::pki::Authority;
 use test_support::require::{require_lab, require_tool};
+use test_support::tshark::{field, tshark};
 
 /// Captures a request to `http://web.test/` and its DNS queries on two interfaces.
 fn capture_request() -> (NetTrace, Vec<PacketCapture>) {

@@ -15,7 +15,6 @@ mod limits;
 mod nat;
 mod problems;
 mod tcpdump;
-mod tshark;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -7,14 +7,8 @@ use test_support::{
     process,
     raw::Server,
     require::{require_lab, require_tool},
+    tshark,
 };
-
-fn tshark(file: &Path, fields: &[&str]) -> String {
-    let mut tshark = Command::new("tshark");
-    tshark.arg("-r").arg(file).args(["-T", "fields"]);
-    tshark.args(fields.iter().flat_map(|field| ["-e", field]));
-    process::run(tshark, PATIENCE).stdout
-}
 
 /// Runs the command without `capabilities`, such as `-net_admin,-net_raw`.
 fn run_without(capabilities: &str, args: &[&str]) -> process::Output {
@@ -43,7 +37,7 @@ fn captured_packets_can_be_decrypted() {
         keys.to_str().unwrap(),
     ]);
     exits_with(&output, 0);
-    assert_eq!(tshark(&packets, &["http.response.code"]).split_whitespace().collect::<Vec<_>>(), ["200"]);
+    assert_eq!(tshark::field(&packets, "http", "http.response.code"), ["200"]);
     assert!(fs::read_to_string(&keys).unwrap().contains("CLIENT_TRAFFIC_SECRET_0 "));
     for file in [packets, keys] {
         assert_eq!(
@@ -175,18 +169,13 @@ fn the_command_waits_for_the_last_packets() {
     let trace = parse(&fs::read_to_string(json).unwrap());
     let entry = trace.tcp_conns[0].conntrack.as_deref().expect("an entry");
     assert_eq!(entry.tcp_state.as_str(), "time-wait");
-    let flags = tshark(&packets, &["ip.src", "tcp.flags.fin", "tcp.flags.ack"]);
-    let flags = flags.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    // ICMP packets, which are captured as well, have no TCP flags.
-    let flags: Vec<_> = flags.filter(|packet| packet.len() == 3).collect();
+    // ICMP packets are captured as well.
+    let fields = ["-Y", "tcp", "-T", "fields", "-e", "tcp.flags.fin"];
+    let flags = tshark::tshark(&packets, &fields);
     assert_eq!(flags.len() as u64, entry.packets_sent + entry.packets_recv);
-    let is_true = |flag: &str| flag == "True" || flag == "1";
-    assert_eq!(
-        flags.iter().filter(|packet| is_true(packet[1])).count(),
-        2,
-        "a FIN from each side: {flags:?}"
-    );
-    assert!(!is_true(flags.last().unwrap()[1]), "the last acknowledgement: {flags:?}");
+    let is_fin = |flag: &&String| *flag == "True" || *flag == "1";
+    assert_eq!(flags.iter().filter(is_fin).count(), 2, "a FIN from each side: {flags:?}");
+    assert!(!flags.last().is_some_and(|flag| is_fin(&flag)), "the last acknowledgement: {flags:?}");
 }
 
 /// Entries in another conntrack zone are found with the option, and are not reported as missing.

@@ -147,6 +147,5 @@ fn handshakes_with_a_timeout_outside_a_runtime_fail() {
 
 /// Returns the messages of an error and its sources, joined with colons.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    texts.collect::<Vec<_>>().join(": ")
+    test_support::errors::chain(error).join(": ")
 }

@@ -3,7 +3,6 @@
 use std::{convert::Infallible, future::ready, io, net::SocketAddr};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
@@ -17,7 +16,7 @@ use nettrace::{
     resolve::{IpStrategy, StubResolver, TraceResolveLayer},
     tls::TraceTlsLayer,
 };
-use test_support::{alloc, endless::Endless};
+use test_support::{alloc, endless::Endless, wait::now};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -32,11 +31,6 @@ fn allocations<R>(mut f: impl FnMut() -> R) -> u64 {
     let before = alloc::calls();
     f();
     alloc::calls() - before
-}
-
-#[track_caller]
-fn now<F: Future>(future: F) -> F::Output {
-    future.now_or_never().expect("nothing here waits")
 }
 
 type Body = Full<Bytes>;

@@ -1,13 +1,12 @@
 //! The facts about a request that are both in the trace and in nginx's log.
 
 use std::collections::HashMap;
-use std::process::Command;
 
 use nettrace::record::{HttpReqTrace, TcpConnTrace};
 use nettrace::{Failure, NetTrace};
 
 use test_support::nginx::Request;
-use test_support::process;
+use test_support::openssl::suite_number;
 
 /// Asserts that trace and log contain the same requests, on the same connections, with the same facts. Requests are
 /// matched by target and client port; those with the same target on one connection are matched in order.
@@ -106,17 +105,6 @@ fn assert_connections_agree(trace: &NetTrace, log: &[Request]) {
     }
 }
 
-/// Returns the number of a cipher suite by its OpenSSL name or its IANA name.
-#[track_caller]
-pub fn suite_number(name: &str) -> u16 {
-    let list = openssl(&["ciphers", "-V", "-stdname", "ALL"]);
-    let named = |line: &&str| line.split_whitespace().any(|word| word == name);
-    let line = list.lines().find(named).unwrap_or_else(|| panic!("no suite {name:?} in {list}"));
-    let (high, low) = line.split_whitespace().next().and_then(|code| code.split_once(',')).expect(line);
-    let byte = |text: &str| u16::from_str_radix(text.trim_start_matches("0x"), 16).expect(line);
-    byte(high) << 8 | byte(low)
-}
-
 /// Returns the IANA name of a group by its OpenSSL name.
 pub fn iana_group(name: &str) -> &str {
     match name {
@@ -124,11 +112,4 @@ pub fn iana_group(name: &str) -> &str {
         "prime256v1" => "secp256r1",
         other => other, // such as secp384r1
     }
-}
-
-#[track_caller]
-fn openssl(arguments: &[&str]) -> String {
-    let mut command = Command::new("openssl");
-    command.args(arguments);
-    process::run(command, process::READY).success()
 }

@@ -9,7 +9,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 use crate::facts;
 use crate::site::{Site, https};
 use test_support::check;
-use test_support::openssl::SServer;
+use test_support::openssl::{SServer, suite_number};
 use test_support::pki::Authority;
 use test_support::require::require_tool;
 
@@ -83,7 +83,7 @@ async fn negotiated_parameters_match_s_server() {
             let expected = format!("{how}, {}, Cipher is {suite}", tunnel.tls_version);
             assert!(page.contains(&expected), "{expected} in {page}");
             assert!(page.contains(&format!("Protocol  : {}", tunnel.tls_version)), "{tunnel:#?} {page}");
-            assert_eq!(tunnel.cipher_suite, facts::suite_number(suite));
+            assert_eq!(tunnel.cipher_suite, suite_number(suite));
             // A resumed session of TLS 1.2 has no key exchange.
             let exchanged = !tunnel.did_resume || version == "-tls1_3";
             let group = if exchanged { facts::iana_group(group) } else { "" };

@@ -17,9 +17,7 @@ use test_support::{
 };
 
 fn proxy_error<'a>(error: &'a (dyn Error + 'static)) -> &'a ProxyError {
-    std::iter::successors(Some(error), |error| (*error).source())
-        .find_map(|error| error.downcast_ref())
-        .expect("a `ProxyError` among the sources")
+    test_support::errors::find(error).expect("a `ProxyError` among the sources")
 }
 
 #[tokio::test]

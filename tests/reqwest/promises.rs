@@ -9,6 +9,7 @@ use nettrace::record::EndReason;
 use reqwest::Body;
 
 use crate::clients::{Fault, answer, answer_hello, hanging, in_no_time, peer, same, talk, upgrading};
+use test_support::errors::{CallerError, find};
 use test_support::raw::{Refused, Server};
 use test_support::web::{Web, redirect, reply, status};
 
@@ -241,18 +242,6 @@ async fn errors_within_a_body_are_the_same() {
     }
 }
 
-/// An error of the caller's request body.
-#[derive(Debug)]
-struct CallerError;
-
-impl std::fmt::Display for CallerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("out of paper")
-    }
-}
-
-impl std::error::Error for CallerError {}
-
 #[tokio::test]
 async fn errors_of_the_request_body_are_the_same() {
     let server = Server::start(async |mut conn| {
@@ -262,18 +251,14 @@ async fn errors_of_the_request_body_are_the_same() {
     let url = format!("http://{}/", server.addr());
     let (observed, fault) = same(async |way| {
         let client = way.builder().build().unwrap();
-        let pieces = [Ok(Bytes::from_static(b"page")), Err(CallerError)];
+        let pieces = [Ok(Bytes::from_static(b"page")), Err(CallerError(3))];
         let request = client.post(&url).body(Body::wrap_stream(stream::iter(pieces)));
         let error = way.send(request).await.unwrap_err();
-        let mut cause = Some(&error as &(dyn std::error::Error + 'static));
-        while let Some(error) = cause.filter(|error| !error.is::<CallerError>()) {
-            cause = error.source();
-        }
-        assert!(cause.is_some(), "the error itself is in the chain");
+        assert_eq!(find(&error), Some(&CallerError(3)), "the error itself is in the chain");
         Fault::of(&error)
     })
     .await;
-    assert_eq!(fault.chain.last().unwrap(), "out of paper");
+    assert_eq!(fault.chain.last().unwrap(), "out of paper in tray 3");
     assert_eq!(observed.finished().http_requests[0].failure, Some(nettrace::Failure::RequestBodyError));
 }
 

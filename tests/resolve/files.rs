@@ -2,28 +2,6 @@
 
 use super::*;
 
-/// A temporary directory that is removed on drop.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        let name = format!("nettrace-resolve-{}-{:x}", std::process::id(), fastrand::u64(..));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Replaces the file in one step, so that no lookup reads half of it.
 fn replace(path: &Path, content: &str) {
     let new = path.with_extension("new");
@@ -42,8 +20,8 @@ async fn advance_to_next_check() {
 async fn the_hosts_file_comes_first_and_is_read_again() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["192.0.2.1"]).await;
-    let directory = Directory::new();
-    let hosts = directory.file("hosts");
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = directory.path().join("hosts");
     replace(&hosts, "10.0.0.1 web.test\n10.0.0.2 web.test localhost\n");
     let resolver = builder(&sink, [server.addr()]).hosts_file(Some(hosts.clone())).build().unwrap();
     assert_eq!(resolver.lookup("Web.Test.").await.unwrap(), ips(&["10.0.0.1", "10.0.0.2"]));
@@ -63,8 +41,8 @@ async fn the_hosts_file_comes_first_and_is_read_again() {
 async fn resolv_conf_is_read_again() {
     let sink = TraceSink::new();
     let server = DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await;
-    let directory = Directory::new();
-    let path = directory.file("resolv.conf");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("resolv.conf");
     replace(&path, "nonsense\nsearch a.test\noptions single-request\n");
     let resolver = StubResolver::builder(&sink)
         .nameservers([server.addr()])
@@ -87,16 +65,19 @@ async fn invalid_configurations_are_rejected() {
     let sink = TraceSink::new();
     let error = builder(&sink, []).search(["not a domain"]).build().unwrap_err();
     assert!(error.to_string().contains("not a domain"), "{error}");
-    let directory = Directory::new();
-    let error = builder(&sink, []).resolv_conf(Some(directory.0.clone())).build().unwrap_err();
-    assert!(error.to_string().contains("nettrace-resolve") && error.source().is_some(), "{error}");
-    assert!(builder(&sink, []).resolv_conf(Some(directory.file("missing"))).build().is_ok());
+    let directory = tempfile::tempdir().unwrap();
+    let error = builder(&sink, []).resolv_conf(Some(directory.path().to_owned())).build().unwrap_err();
+    assert!(
+        error.to_string().contains(directory.path().to_str().unwrap()) && error.source().is_some(),
+        "{error}"
+    );
+    assert!(builder(&sink, []).resolv_conf(Some(directory.path().join("missing"))).build().is_ok());
 }
 
 #[tokio::test]
 async fn overlong_and_endless_files_are_rejected() {
-    let (sink, directory) = (TraceSink::new(), Directory::new());
-    let long = directory.file("long");
+    let (sink, directory) = (TraceSink::new(), tempfile::tempdir().unwrap());
+    let long = directory.path().join("long");
     std::fs::File::create(&long).unwrap().set_len((64 << 20) + 1).unwrap();
     for path in [long, "/dev/zero".into()] {
         let hosts_error = builder(&sink, []).hosts_file(Some(path.clone())).build().unwrap_err();

@@ -11,7 +11,7 @@ use nettrace::{
 use rcgen::{DistinguishedName, DnType, DnValue};
 use test_support::{
     curl::Curl,
-    openssl::SServer,
+    openssl::{SServer, openssl, suite_number},
     pki::{self, Authority},
     process,
     require::require_tool,
@@ -81,15 +81,6 @@ async fn negotiated_parameters_match_openssl() {
             assert_matches_openssl(&tunnel.peer_certs[0], &leaf.pem);
         }
     }
-}
-
-/// Returns the number of a cipher suite by its OpenSSL name or its IANA name.
-fn suite_number(name: &str) -> u16 {
-    let list = openssl(&["ciphers", "-V", "-stdname", "ALL"], "");
-    let line = list.lines().find(|line| line.split_whitespace().any(|word| word == name)).unwrap();
-    let (high, low) = line.split_whitespace().next().unwrap().split_once(',').unwrap();
-    let byte = |text: &str| u16::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
-    byte(high) << 8 | byte(low)
 }
 
 #[tokio::test]
@@ -262,22 +253,24 @@ async fn names_of_every_string_type_match_openssl() {
 /// Asserts that the record of a certificate matches the output of `openssl x509`.
 #[track_caller]
 fn assert_matches_openssl(ours: &PeerCert, pem: &str) {
-    let shown = openssl(
-        &[
-            "x509",
-            "-noout",
-            "-nameopt",
-            "RFC2253,-esc_msb,-dump_unknown",
-            "-subject",
-            "-issuer",
-            "-fingerprint",
-            "-sha256",
-            "-dates",
-            "-dateopt",
-            "iso_8601",
-        ],
-        pem,
-    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("certificate.pem");
+    std::fs::write(&file, pem).unwrap();
+    let shown = openssl(&[
+        "x509",
+        "-noout",
+        "-nameopt",
+        "RFC2253,-esc_msb,-dump_unknown",
+        "-subject",
+        "-issuer",
+        "-fingerprint",
+        "-sha256",
+        "-dates",
+        "-dateopt",
+        "iso_8601",
+        "-in",
+        file.to_str().unwrap(),
+    ]);
     let field = |name: &str| {
         let line = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.unwrap_or_else(|| panic!("no {name} in {shown}")).to_owned()
@@ -287,17 +280,4 @@ fn assert_matches_openssl(ours: &PeerCert, pem: &str) {
     let iso = |time: String| time.replace(' ', "T");
     assert_eq!(ours.not_before.to_string(), iso(field("notBefore")));
     assert_eq!(ours.not_after.to_string(), iso(field("notAfter")));
-}
-
-/// Runs openssl with `certificate`, unless it is empty, as its input, and returns the output.
-fn openssl(arguments: &[&str], certificate: &str) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("certificate.pem");
-    std::fs::write(&file, certificate).unwrap();
-    let mut command = Command::new("openssl");
-    command.args(arguments);
-    if !certificate.is_empty() {
-        command.arg("-in").arg(file);
-    }
-    process::run(command, process::READY).success()
 }

@@ -1,6 +1,6 @@
 //! The connect timeout of an endpoint limits the same phases as without tracing, and is recorded as a timeout.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, call, closed, greet};
 use test_support::dnsmasq::Dnsmasq;
+use test_support::errors::io_kind;
 use test_support::lab::{self, Hook, Ns};
 use test_support::pki::Authority;
 use test_support::require::{require_lab, require_tool};
@@ -41,17 +42,6 @@ async fn assert_calls_succeed(endpoint: &Endpoint) {
     let trace = closed(&sink).await;
     assert!(trace.dials.iter().all(|dial| dial.failure.is_none()), "{:?}", trace.dials);
     check::finished(&trace);
-}
-
-fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io.kind());
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// Name resolution takes longer than the connect timeout, with the system's resolver (untraced) and with this crate's

@@ -176,13 +176,7 @@ async fn receive(mut body: UnsyncBoxBody<Bytes, BoxError>) -> Received {
 /// Returns the texts of the error and its sources, without the error type of the client itself.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     let is_own = error.is::<nettrace::client::ClientError>() || error.is::<legacy::Error>();
-    let mut next = if is_own { error.source() } else { Some(error) };
-    let mut all = Vec::new();
-    while let Some(error) = next {
-        all.push(error.to_string());
-        next = error.source();
-    }
-    all
+    test_support::errors::chain(error).split_off(usize::from(is_own))
 }
 
 /// Runs the scenario in every way against the server, and asserts that caller and server see the same each time.
