@@ -4,6 +4,7 @@ mod hosts;
 mod leftovers;
 mod scripts;
 mod servers;
+mod traces;
 mod witnesses;
 
 /// Returns a self-signed certificate for `localhost` and the slow site, and its key, in PEM.
