@@ -13,6 +13,7 @@ use nettrace::{Failure, TraceSink};
 use crate::{client, poll_until, read, request};
 use test_support::dns::DnsServer;
 use test_support::raw::Server;
+use test_support::wait::alive_tasks;
 use test_support::web::{Asked, Web, reply};
 
 /// Returns the number of this process's sockets that are connected to the port of `addr`.
@@ -26,10 +27,6 @@ pub fn sockets_to(addr: SocketAddr) -> usize {
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let columns = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     columns.filter(|columns| columns[2].ends_with(&port) && own_inodes.contains(columns[9])).count()
-}
-
-fn alive_tasks() -> usize {
-    tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
 /// Asserts that no connection to `addr`, no task and no unfinished record is left.
@@ -161,7 +158,8 @@ async fn close_does_not_wait_for_requests_that_are_being_sent() {
     let mut waiting = pin!(client.request(request("POST", &url, &[], body)));
     poll_until(waiting.as_mut(), || !server.seen().is_empty()).await;
     let (response, ()) = tokio::join!(waiting, client.close());
-    assert!(response.is_err());
+    let error = response.unwrap_err();
+    assert!(error.is_closed(), "{error}");
     assert_nothing_left(&sink, server.addr());
 }
 

@@ -12,6 +12,7 @@ use tokio::time::{advance, pause, resume};
 
 use crate::{client, eventually, read, request};
 use test_support::raw::Server;
+use test_support::wait::settle;
 use test_support::web::{Web, reply};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -19,13 +20,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Returns the end reason of the first connection.
 fn end_reason(sink: &TraceSink) -> Option<EndReason> {
     sink.snapshot("").tcp_conns[0].end_reason.clone()
-}
-
-/// Lets every task run that can.
-async fn settle() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]

@@ -19,10 +19,13 @@ mod urls;
 mod versions;
 
 use std::future::Future;
+use std::pin::Pin;
 
 use http::{Request, Response};
 use nettrace::client::{Body, ClientBuilder, ClientError, ResponseBody};
+use nettrace::record::EndReason;
 use nettrace::{Client, TraceSink};
+use test_support::wait;
 
 /// Creates a client and the sink that it records to.
 fn client(configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> (Client, TraceSink) {
@@ -43,20 +46,19 @@ fn request(method: &str, url: &str, headers: &[(&str, &str)], body: Body) -> Req
     headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value)).body(body).unwrap()
 }
 
-/// Polls the future and lets other tasks run until the condition holds.
-async fn poll_until<F: Future>(mut future: std::pin::Pin<&mut F>, condition: impl Fn() -> bool) {
-    while !condition() {
-        assert!(
-            futures_util::poll!(future.as_mut()).is_pending(),
-            "the future completed before the condition held"
-        );
-        tokio::task::yield_now().await;
-    }
+/// Returns the end reason of each connection; `None` while it is open.
+fn end_reasons(sink: &TraceSink) -> Vec<Option<EndReason>> {
+    sink.snapshot("").tcp_conns.iter().map(|conn| conn.end_reason.clone()).collect()
+}
+
+/// Polls the future and lets other tasks run until the condition holds, which it must before the future completes.
+#[track_caller]
+fn poll_until<F: Future>(future: Pin<&mut F>, condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+    wait::polling_until("the condition of `poll_until`", future, condition)
 }
 
 /// Lets other tasks run until the condition holds.
-async fn eventually(condition: impl Fn() -> bool) {
-    while !condition() {
-        tokio::task::yield_now().await;
-    }
+#[track_caller]
+fn eventually(condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+    wait::until("the condition of `eventually`", condition)
 }
