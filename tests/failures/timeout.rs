@@ -22,9 +22,10 @@ async fn a_request_times_out_during_the_name_lookup() {
     let outcome = &failed.outcome;
     assert_eq!(ended(outcome.dial()), CANCELLED);
     assert_eq!(outcome.dial().triggered_by, outcome.request.trace_id);
-    assert_eq!(outcome.trace.dns_queries.len(), 2);
-    assert!(outcome.trace.dns_queries.iter().all(|query| ended(query) == CANCELLED));
-    assert!(outcome.trace.udp_conns.iter().all(|conn| ended(conn) == CANCELLED));
+    let queries: Vec<_> = outcome.trace.dns_queries.iter().map(ended).collect();
+    assert_eq!(queries, [CANCELLED; 2]);
+    let sockets: Vec<_> = outcome.trace.udp_conns.iter().map(ended).collect();
+    assert_eq!(sockets, [CANCELLED; 2]);
     let timings = outcome.request.timings(&outcome.trace);
     assert!(timings.dns.is_some() && timings.connect.is_none(), "{timings}");
 }
