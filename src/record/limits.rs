@@ -294,7 +294,7 @@ mod tests {
         let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
         assert_eq!(size_of_val(&truncated), size_of::<usize>());
         truncated.note("reqURL", None);
-        assert!(truncated.is_empty() && truncated.is_empty());
+        assert!(truncated.is_empty());
         truncated.note("reqURL", original_size(61_440));
         truncated.note("reqError", original_size(2_000));
         let json = serde_json::to_string(&truncated).unwrap();
