@@ -121,12 +121,17 @@ impl Builder {
         Daemon::spawn(command).expect("dnsmasq (require_tool! tells whether it is there)")
     }
 
+    /// Returns a port that is free for UDP and TCP.
     fn free_port(&self) -> u16 {
         self.ns.run(|| {
-            let udp = UdpSocket::bind((self.ip, 0)).expect("a free port");
-            let port = udp.local_addr().expect("bound").port();
-            // Most likely free for TCP as well. If not, dnsmasq reports an error.
-            TcpListener::bind((self.ip, port)).map_or(port, |_| port)
+            loop {
+                let udp = UdpSocket::bind((self.ip, 0)).expect("a free port");
+                let port = udp.local_addr().expect("bound").port();
+                // Another process may use the port for TCP.
+                if TcpListener::bind((self.ip, port)).is_ok() {
+                    return port;
+                }
+            }
         })
     }
 }
