@@ -1,13 +1,16 @@
-//! An allocator that counts the allocations of each thread.
+//! An allocator that counts the allocations of each thread, and those of the process.
 //!
 //! A test binary that uses it declares `#[global_allocator] static COUNTING: Counting = Counting;`.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
 };
 
 pub struct Counting;
+
+static LIVE_IN_PROCESS: AtomicI64 = AtomicI64::new(0);
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
@@ -24,7 +27,13 @@ pub fn live() -> i64 {
     LIVE.get()
 }
 
+/// Returns the number of bytes that all threads have allocated and not freed.
+pub fn live_in_process() -> i64 {
+    LIVE_IN_PROCESS.load(Relaxed)
+}
+
 fn count(calls: u64, bytes: i64) {
+    LIVE_IN_PROCESS.fetch_add(bytes, Relaxed);
     // While a thread ends, its counters may be gone already.
     let _ = CALLS.try_with(|counter| counter.set(counter.get() + calls));
     let _ = LIVE.try_with(|counter| counter.set(counter.get() + bytes));
