@@ -20,7 +20,8 @@ use test_support::{
     history::{History, records, settled},
 };
 
-/// Runs a plan. Returns the kind and the end reason of each record that ended.
+/// Runs a plan. Returns the kind and the end reason of each record that ended, and `"plan drained"` if all tasks were
+/// polled to their end.
 pub(crate) fn run(plan: Plan) -> Vec<String> {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -28,10 +29,10 @@ pub(crate) fn run(plan: Plan) -> Vec<String> {
         for step in plan.steps {
             run.step(step).await;
         }
-        if plan.drain {
-            run.drain().await;
-        }
-        run.finish()
+        let is_drained = plan.drain && run.drain().await;
+        let mut ends = run.finish();
+        ends.extend(is_drained.then(|| "plan drained".to_owned()));
+        ends
     })
 }
 
@@ -84,15 +85,17 @@ impl Run {
         self.tasks.append(&mut self.fixture.detached.lock().unwrap());
     }
 
-    /// Polls all tasks until they have completed, for at most 400 rounds.
-    async fn drain(&mut self) {
+    /// Polls all tasks until they have completed, for at most 400 rounds. Returns `false` if some have not: they wait
+    /// for a peer that stays silent, without a timeout.
+    async fn drain(&mut self) -> bool {
         for round in 0..400 {
             (0..self.tasks.len()).rev().for_each(|index| self.poll(index));
             if self.tasks.is_empty() {
-                return;
+                return true;
             }
             tokio::time::sleep(Duration::from_millis(round)).await;
         }
+        false
     }
 
     /// Takes a snapshot and checks it against the earlier ones.

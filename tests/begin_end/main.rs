@@ -20,6 +20,7 @@ fn every_record_ends_exactly_once() {
     });
     result.unwrap_or_else(|error| panic!("{error}"));
     // The test proves little unless the plans reach all of these ends.
+    assert!(ends.borrow().contains("plan drained"), "no plan was polled to its end");
     for kind in ["dial", "connection", "look-up", "tunnel", "request"] {
         for reason in ["closed", "failed", "cancelled"] {
             let end = format!("{kind} {reason}");
