@@ -3,6 +3,7 @@
 use crate::{command, exits_with, parse, run};
 use std::{io::Read, process::Stdio};
 use test_support::raw::Server;
+use test_support::require::skip;
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello\n";
 
@@ -107,7 +108,7 @@ fn a_closed_pipe_is_no_failure() {
 #[test]
 fn a_full_disk_is_a_failure() {
     if !std::path::Path::new("/dev/full").exists() {
-        return;
+        return skip(file!(), line!(), "no /dev/full on this machine");
     }
     let (_server, url) = hello();
     for args in [["-o", "/dev/full"], ["--json", "/dev/full"]] {

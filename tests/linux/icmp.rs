@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::drawn;
 use test_support::check;
 use test_support::lab::{Delay, Hook, Ns, Routed, Site};
-use test_support::require::require_lab;
+use test_support::require::{require_lab, skip};
 
 /// Returns a network with a delay, without which errors arrive during `connect`: the kernel treats those differently.
 fn net() -> Routed {
@@ -237,7 +237,9 @@ impl Probe for RecvErrProbe {
 
 #[tokio::test]
 async fn the_kernel_queues_errors_during_the_handshake_only() {
-    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        return skip(file!(), line!(), "no IPv6 on this machine");
+    };
     let addr = listener.local_addr().unwrap();
     let with = TraceSink::builder().probe(TcpInfoProbe::new());
     let off = TraceSink::builder().probe(TcpInfoProbe::new().icmp_errors(false));
