@@ -4,7 +4,7 @@
 //! The scenarios cover the subjects of tonic's own tests: errors, metadata, timeouts, limits, reconnects, streams and
 //! interceptors. Most of them run over each of the [`VARIANTS`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::fmt::Debug;
 use std::io;
@@ -28,6 +28,7 @@ use tower::{Layer as _, Service, ServiceExt as _};
 
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::ReservedPort;
+use test_support::errors::{chain, io_kind};
 use test_support::raw::Refused;
 use test_support::web::{Asked, Web, reply};
 
@@ -40,11 +41,14 @@ type Greeter = GreeterClient<AnyChannel>;
 const VARIANTS: [&str; 4] = ["untraced", "own connector", "layers", "disabled sink"];
 
 fn lazy(variant: &str, endpoint: Endpoint) -> AnyChannel {
-    let sink = TraceSink::new();
+    lazy_with(&TraceSink::new(), variant, endpoint)
+}
+
+fn lazy_with(sink: &TraceSink, variant: &str, endpoint: Endpoint) -> AnyChannel {
     match variant {
         "untraced" => box_channel(endpoint.connect_lazy()),
-        "own connector" => box_channel(traced::connect_lazy(&sink, endpoint)),
-        "layers" => box_channel(traced::connect_with_connector_lazy(&sink, endpoint, foreign(&sink))),
+        "own connector" => box_channel(traced::connect_lazy(sink, endpoint)),
+        "layers" => box_channel(traced::connect_with_connector_lazy(sink, endpoint, foreign(sink))),
         _ => box_channel(traced::connect_lazy(&TraceSink::disabled(), endpoint)),
     }
 }
@@ -97,16 +101,6 @@ async fn assert_same<T: Debug + PartialEq>(
         }
     }
     reference.expect("an untraced variant")
-}
-
-fn chain(error: &dyn Error) -> Vec<String> {
-    let mut all = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(error) = next {
-        all.push(error.to_string());
-        next = error.source();
-    }
-    all
 }
 
 /// Everything that a caller can see of a status.
@@ -226,15 +220,24 @@ async fn the_server_receives_the_same_requests() {
     }
 }
 
+/// A rejected call does not reach the channel, so it is not recorded. The next call is.
 #[tokio::test]
 async fn an_interceptor_can_reject_calls() {
     let place = ReservedPort::new();
     let _server = place.serve();
     for variant in VARIANTS {
+        let sink = TraceSink::new();
+        let channel = lazy_with(&sink, variant, place.endpoint());
         let refuse = |_: Request<()>| Err::<Request<()>, _>(Status::unauthenticated("no token"));
-        let mut client = GreeterClient::new(InterceptedService::new(lazy(variant, place.endpoint()), refuse));
+        let mut client = GreeterClient::new(InterceptedService::new(channel.clone(), refuse));
         let status = client.greet(Name::of("Ada")).await.unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "no token"), "{variant}");
+        let trace = sink.snapshot("rejected");
+        assert_eq!((trace.http_requests.len(), trace.dials.len()), (0, 0), "{variant}");
+        GreeterClient::new(channel).greet(Name::of("Ada")).await.unwrap();
+        let trace = sink.snapshot("accepted");
+        let expected = usize::from(matches!(variant, "own connector" | "layers"));
+        assert_eq!((trace.http_requests.len(), trace.dials.len()), (expected, expected), "{variant}");
     }
 }
 
@@ -272,7 +275,7 @@ async fn a_message_that_is_too_large_has_the_same_status() {
 async fn concurrent_calls_share_a_connection() {
     let place = ReservedPort::new();
     let _server = place.serve();
-    assert_same(
+    let outcome = assert_same(
         || place.endpoint().concurrency_limit(2).buffer_size(4),
         async |client| {
             let calls = (0..16).map(|_| {
@@ -280,32 +283,23 @@ async fn concurrent_calls_share_a_connection() {
                 async move { client.greet(Name::of("Ada")).await.unwrap().into_inner().port }
             });
             let ports = futures_util::future::join_all(calls).await;
-            assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+            (ports.len(), ports.into_iter().collect::<HashSet<_>>().len())
         },
     )
     .await;
+    assert_eq!(outcome, (16, 1), "calls and connections");
 }
 
 /// The connector's I/O error is in the error chain, whichever connector is used.
 #[tokio::test]
 async fn a_refused_connection_has_the_same_error_kind() {
-    fn kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(io) = error.downcast_ref::<io::Error>() {
-                return Some(io.kind());
-            }
-            next = error.source();
-        }
-        None
-    }
     let refused = Refused::on("127.0.0.1:0");
     let endpoint = || Endpoint::from_shared(format!("http://{}", refused.addr)).unwrap();
     let mut reference = None;
     for variant in VARIANTS {
         let error = eager(variant, endpoint()).await.expect_err("no connection");
         let status = GreeterClient::new(lazy(variant, endpoint())).greet(Name::of("Ada")).await.unwrap_err();
-        let kinds = (kind(&error), status.source().and_then(kind));
+        let kinds = (io_kind(&error), status.source().and_then(io_kind));
         assert_eq!(
             kinds,
             (Some(io::ErrorKind::ConnectionRefused), Some(io::ErrorKind::ConnectionRefused)),

@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_util::future::join_all;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use nettrace::connect::{TcpConnector, TracedIo};
@@ -133,12 +134,21 @@ async fn load_shedding_has_the_same_outcome() {
     assert_eq!(code, Code::ResourceExhausted);
     drop(server);
 
+    // The first call fills the channel's buffer, so the channel is not ready for the others.
     let _server = place.serve();
-    let sheds = assert_same!(place.endpoint(), |channel| {
-        let mut client = GreeterClient::new(LoadShed::new(channel));
-        client.greet(Name::of("Ada")).await.map(|answer| answer.into_inner().text).map_err(|s| s.code())
+    let outcomes = assert_same!(place.endpoint().buffer_size(1), |channel| {
+        let client = GreeterClient::new(LoadShed::new(channel));
+        let calls = (0..4).map(|_| {
+            let mut client = client.clone();
+            async move {
+                let answer = client.greet(Name::of("Ada")).await;
+                answer.map(|answer| answer.into_inner().text).map_err(|status| status.message().to_owned())
+            }
+        });
+        join_all(calls).await
     });
-    assert_eq!(sheds, Ok("hello Ada".to_owned()));
+    let shed = || Err("Too many active requests for the connection".to_owned());
+    assert_eq!(outcomes, [Ok("hello Ada".to_owned()), shed(), shed(), shed()]);
 }
 
 /// A boxed channel, for clients that are not generic over their channel, such as etcd's.
