@@ -264,6 +264,8 @@ async fn failed_and_dropped_requests_are_recorded() {
     assert_eq!(link(&trace, &cut).0.failure, Some(Failure::EofError));
     assert_linked(&trace, &cut, seen[0].peer.port());
     let dropped = &trace.http_requests[1];
+    let conn = trace.tcp_conns.get(&dropped.tcp_conn).expect("the connection of the dropped request");
+    assert_eq!(conn.addr_tuple.src_port, seen[1].peer.port());
     assert_eq!(
         (&dropped.end_reason, &dropped.failure),
         (&Some(EndReason::Cancelled), &Some(Failure::Interrupted))

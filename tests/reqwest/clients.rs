@@ -44,10 +44,6 @@ impl Way {
         Way { name, sink, connector, roots }
     }
 
-    pub(crate) fn is_traced(&self) -> bool {
-        self.name == "observed"
-    }
-
     /// Returns a builder that ignores the proxy settings of the environment.
     pub(crate) fn builder(&self) -> ClientBuilder {
         self.builder_with(Observer::new(&self.sink))

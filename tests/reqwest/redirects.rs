@@ -143,7 +143,7 @@ async fn redirects_that_are_not_followed_are_recorded() {
     })
     .await;
     // reqwest reports the unsupported scheme as an error of the builder.
-    assert!(outcome.is_err() || observed.is_traced());
+    assert_eq!(outcome.unwrap_err().is, ["builder"]);
     assert_eq!(observed.finished().http_requests.len(), 1);
 }
 

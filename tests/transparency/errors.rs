@@ -1,7 +1,6 @@
 //! Errors keep their type, their flags and their sources.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use nettrace::{Failure, record::EndReason};
 use tower::ServiceExt as _;
 
 use crate::clients::{BoxError, Payload, Way, chain, empty, exchange, request, same, ways};
+use test_support::errors::{CallerError, find, io_kind};
 use test_support::raw::{Refused, Server};
 
 /// Returns the error of hyper-util's client. `None` for the preset, which has an error type of its own.
@@ -21,17 +21,6 @@ fn pool_error(error: &BoxError) -> Option<&legacy::Error> {
     let pool = error.downcast_ref::<legacy::Error>();
     assert!(pool.is_some() || error.is::<ClientError>(), "{error:?}");
     pool
-}
-
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 /// Asserts that a traced way has recorded one request with this failure, and an untraced way none.
@@ -65,7 +54,7 @@ async fn assert_fails(server: &Server, failure: &Failure, expected: impl Fn(&hyp
         let error = client.clone().oneshot(request).await.expect_err("no response");
         assert!(pool_error(&error).is_none_or(|error| !error.is_connect() && error.connect_info().is_some()));
         assert!(expected(find(&*error).expect("an error of hyper")), "{error:?}");
-        (chain(&*error), find::<io::Error>(&*error).map(io::Error::kind))
+        (chain(&*error), io_kind(&*error))
     };
     for way in same(server, scenario).await.0 {
         assert_recorded(&way, failure);
@@ -93,7 +82,8 @@ async fn a_reset_before_the_response_is_recorded() {
         conn.read_head().await?;
         conn.reset()
     });
-    assert_fails(&server, &Failure::ConnectionReset, |_| true).await;
+    let is_reset = |error: &hyper::Error| io_kind(error) == Some(io::ErrorKind::ConnectionReset);
+    assert_fails(&server, &Failure::ConnectionReset, is_reset).await;
 }
 
 #[tokio::test]
@@ -126,17 +116,6 @@ async fn a_truncated_body_is_an_eof() {
         }
     }
 }
-
-#[derive(Debug, PartialEq)]
-struct CallerError(u8);
-
-impl fmt::Display for CallerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "out of paper in tray {}", self.0)
-    }
-}
-
-impl Error for CallerError {}
 
 #[tokio::test]
 async fn an_error_of_the_request_body_keeps_its_type() {
