@@ -1,7 +1,7 @@
 //! Pools that users compose from hyper-util's `client::pool` and hyper's connections.
 
 use std::collections::HashSet;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -24,6 +24,7 @@ use tower::{Layer, Service, ServiceExt, layer::layer_fn, service_fn};
 use crate::clients::{BoxError, Traced, assert_linked, link, traced};
 use test_support::pki::Authority;
 use test_support::raw::Server;
+use test_support::wait;
 use test_support::web::{Web, reply};
 
 type Body = TraceBody<Full<Bytes>>;
@@ -254,10 +255,9 @@ async fn failed_and_dropped_requests_are_recorded() {
     outcome.expect_err("no answer");
     let url = format!("http://{}/never", server.addr());
     let client = client();
-    tokio::select! {
-        biased;
-        _ = client.get(&url) => panic!("no answer"),
-        seen = server.accepted(2) => assert_eq!(seen.len(), 2),
+    {
+        let is_received = || server.seen().get(1).is_some_and(|seen| seen.received.ends_with(b"\r\n\r\n"));
+        wait::polling_until("the request", pin!(client.get(&url)), is_received).await;
     }
     let trace = sink.snapshot("");
     let seen = server.seen();

@@ -79,7 +79,7 @@ async fn responses_of_every_kind_match_nginx() {
             } else {
                 // nginx writes an error page.
                 let page = String::from_utf8_lossy(&answer.1);
-                assert!(page.contains(&format!("<h1>{status}</h1>")), "{method} {path}: {page}");
+                assert!(page.contains(&format!("<h1>{} ", status.as_u16())), "{method} {path}: {page}");
             }
             received.push(answer.1.len() as u64);
         }
