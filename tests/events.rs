@@ -21,7 +21,7 @@ async fn each_record_of_a_request_is_one_event() {
     let (collector, sink) = collector_and_sink();
     let _guard = tracing::subscriber::set_default(collector.clone());
     let authority = Authority::new("known");
-    let web = Web::tls(authority.issue(&["web.test"]).server(), async |asked| match asked.path() {
+    let web = Web::tls(authority.issue(&["web.test"]).server(), async |request| match request.path() {
         "/a" => redirect(302, "/b"),
         _ => reply("hello"),
     });

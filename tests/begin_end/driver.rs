@@ -101,7 +101,7 @@ impl Run {
     /// Takes a snapshot and checks it against the earlier ones.
     fn check_snapshot(&mut self) -> NetTrace {
         let trace = self.fixture.sink.snapshot("meanwhile");
-        self.history.look(&trace);
+        self.history.check(&trace);
         trace
     }
 

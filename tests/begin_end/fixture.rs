@@ -35,7 +35,7 @@ use crate::{
     mock::{MockBody, MockIo, pauses},
     plan::{self, Afterwards, Answer, By, Host, Limit, Names, Nameserver, Use},
 };
-use test_support::dns::{Action, Asked, DnsServer};
+use test_support::dns::{Action, ClosedPort, DnsServer, ReceivedQuery};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Task = BoxFuture<'static, ()>;
@@ -56,6 +56,7 @@ pub(crate) struct Fixture {
     hops: RequestHandle,
     hosts: Hosts,
     nameservers: [(Nameserver, DnsServer); 5],
+    closed_port: ClosedPort,
 }
 
 impl Fixture {
@@ -73,14 +74,15 @@ impl Fixture {
             left_over: Mutex::default(),
             hops: RequestHandle::new(),
             hosts: Hosts::new().await,
+            closed_port: ClosedPort::bind(),
             nameservers: [
-                (Nameserver::Answering, DnsServer::start(|asked| asked.addresses(&ADDRESSES)).await),
+                (Nameserver::Answering, DnsServer::start(|query| query.addresses(&ADDRESSES)).await),
                 (Nameserver::Truncating, DnsServer::start(truncated_over_udp).await),
                 (
                     Nameserver::KnowingNothing,
-                    DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await,
+                    DnsServer::start(|query| query.nothing(ResponseCode::NXDomain)).await,
                 ),
-                (Nameserver::Failing, DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await),
+                (Nameserver::Failing, DnsServer::start(|query| query.nothing(ResponseCode::ServFail)).await),
                 (Nameserver::Silent, DnsServer::silent().await),
             ],
         })
@@ -281,13 +283,13 @@ impl Fixture {
     /// Returns the nameserver's address, or a closed port for [`Nameserver::Missing`].
     fn nameserver(&self, wanted: Nameserver) -> SocketAddr {
         let known = self.nameservers.iter().find(|(kind, _)| *kind as u8 == wanted as u8);
-        known.map_or_else(DnsServer::nobody, |(_, server)| server.addr())
+        known.map_or(self.closed_port.addr, |(_, server)| server.addr())
     }
 }
 
-fn truncated_over_udp(asked: &Asked) -> Action {
-    let mut reply = asked.addresses(&ADDRESSES);
-    if !asked.tcp {
+fn truncated_over_udp(query: &ReceivedQuery) -> Action {
+    let mut reply = query.addresses(&ADDRESSES);
+    if !query.tcp {
         reply.metadata.truncation = true;
         reply.answers.clear();
     }

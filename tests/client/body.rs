@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use nettrace::client::Body;
 
 use crate::{client, request};
-use test_support::web::{Asked, Web, reply};
+use test_support::web::{ReceivedRequest, Web, reply};
 
 #[test]
 fn a_body_reports_its_exact_size_if_it_knows_it() {
@@ -35,8 +35,8 @@ async fn data_frames_and_trailers_are_sent() {
         Ok(Frame::trailers(trailers.clone())),
     ];
     let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
-    let web = Web::start(async |asked: Asked| {
-        reply(format!("{} {:?}", String::from_utf8_lossy(&asked.body), asked.trailers))
+    let web = Web::start(async |request: ReceivedRequest| {
+        reply(format!("{} {:?}", String::from_utf8_lossy(&request.body), request.trailers))
     });
     let (client, sink) = client(|builder| builder);
     let request = request("POST", &web.url("/"), &[("trailer", "x-sum")], body);
@@ -71,7 +71,7 @@ impl http_body::Body for SingleFrame {
 /// hyper does not poll a body whose `is_end_stream` returns `true`. The request was still sent completely.
 #[tokio::test]
 async fn the_end_of_a_body_is_recorded_if_it_is_not_polled_again() {
-    let web = Web::start(async |asked: Asked| reply(asked.body));
+    let web = Web::start(async |request: ReceivedRequest| reply(request.body));
     let (client, sink) =
         client(|builder| builder.response_header_timeout(std::time::Duration::from_secs(30)));
     let body = Body::new(SingleFrame(Some("data".into())));

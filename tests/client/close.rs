@@ -14,7 +14,7 @@ use crate::{client, poll_until, read, request};
 use test_support::dns::DnsServer;
 use test_support::raw::Server;
 use test_support::wait::alive_tasks;
-use test_support::web::{Asked, Web, reply};
+use test_support::web::{ReceivedRequest, Web, reply};
 
 /// Returns the number of this process's sockets that are connected to the port of `addr`.
 pub fn sockets_to(addr: SocketAddr) -> usize {
@@ -69,20 +69,20 @@ async fn requests_after_close_fail() {
         assert_eq!(error.failure(), Failure::ClientClosed);
         assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<ClientClosed>()));
     }
-    assert!(web.asked().is_empty() && sink.snapshot("").dials.is_empty());
+    assert!(web.requests().is_empty() && sink.snapshot("").dials.is_empty());
 }
 
 #[tokio::test]
 async fn close_fails_requests_in_flight() {
     for version in [HttpVersion::Http1Only, HttpVersion::Http2Only] {
-        let web = Web::start(async |asked: Asked| match asked.path() {
+        let web = Web::start(async |request: ReceivedRequest| match request.path() {
             "/never" => std::future::pending().await,
             _ => reply("hello"),
         });
         let (client, sink) = client(|builder| builder.http_version(version));
         let (never, url) = (web.url("/never"), web.url("/"));
         let mut waiting = pin!(async { tokio::join!(client.get(&never), client.get(&never)) });
-        poll_until(waiting.as_mut(), || web.asked().len() == 2).await;
+        poll_until(waiting.as_mut(), || web.requests().len() == 2).await;
         read(client.get(&url).await).await;
         let ((first, second), ()) = tokio::join!(waiting, client.close());
         for error in [first.unwrap_err(), second.unwrap_err()] {
@@ -101,7 +101,7 @@ async fn close_cancels_dials() {
     let before = alive_tasks();
     let (client, sink) = client(|builder| builder.nameservers([nameserver.addr()]));
     let mut waiting = pin!(client.get("http://web.test/"));
-    poll_until(waiting.as_mut(), || !nameserver.asked().is_empty()).await;
+    poll_until(waiting.as_mut(), || !nameserver.queries().is_empty()).await;
     let (response, ()) = tokio::join!(waiting, client.close());
     let error = response.unwrap_err();
     assert!(error.is_closed(), "{error}");
@@ -116,7 +116,7 @@ async fn close_fails_requests_that_wait_for_a_connection() {
     let (client, sink) = client(|builder| builder.max_conns_per_host(1));
     let url = web.url("/");
     let mut waiting = pin!(async { tokio::join!(client.get(&url), client.get(&url)) });
-    poll_until(waiting.as_mut(), || web.asked().len() == 1).await;
+    poll_until(waiting.as_mut(), || web.requests().len() == 1).await;
     let ((first, second), ()) = tokio::join!(waiting, client.close());
     assert!(first.unwrap_err().is_closed() && second.unwrap_err().is_closed());
     assert_nothing_left(&sink, web.addr());

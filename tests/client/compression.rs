@@ -6,7 +6,7 @@ use nettrace::record::{EndReason, HttpReqTrace};
 use nettrace::{Client, Failure, TraceSink};
 
 use crate::{client, request};
-use test_support::web::{Asked, Content, Web, reply};
+use test_support::web::{Content, ReceivedRequest, Web, reply};
 
 /// `la` five hundred times, compressed with gzip.
 const GZIP: [u8; 30] = *b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\x49\xcc\x19\x85\xa3\x70\x14\x0e\x73\x08\x00\x60\x68\x96\xf4\xe8\x03\x00\x00";
@@ -21,7 +21,7 @@ fn gzip_response(body: &'static [u8]) -> Response<Content> {
 /// Starts a server that answers with gzip if the request accepts it, and without an encoding if not. The named paths do
 /// not depend on the request.
 fn web() -> Web {
-    Web::start(async |asked: Asked| match asked.path() {
+    Web::start(async |request: ReceivedRequest| match request.path() {
         "/cut" => gzip_response(&GZIP[..20]),
         "/wrong" => gzip_response(b"this is no gzip at all"),
         "/empty" => gzip_response(b""),
@@ -31,7 +31,7 @@ fn web() -> Web {
             response.headers_mut().insert("content-encoding", "br".parse().unwrap());
             response
         }
-        _ if asked.header("accept-encoding").contains("gzip") => gzip_response(&GZIP),
+        _ if request.header("accept-encoding").contains("gzip") => gzip_response(&GZIP),
         _ => reply("la".repeat(500)),
     })
 }
@@ -52,7 +52,7 @@ fn lengths(record: &HttpReqTrace) -> (u64, Option<u64>) {
 async fn gzip_is_requested_and_decoded_by_default() {
     let (web, (client, sink)) = (web(), client(|builder| builder));
     let response = get(&client, &web.url("/"), &[]).await;
-    assert_eq!(web.asked()[0].header("accept-encoding"), "gzip");
+    assert_eq!(web.requests()[0].header("accept-encoding"), "gzip");
     assert!(!response.headers().contains_key("content-encoding"));
     assert!(!response.headers().contains_key("content-length"));
     assert_eq!(response.into_body().bytes().await.unwrap(), "la".repeat(500));
@@ -65,7 +65,7 @@ async fn gzip_is_requested_and_decoded_by_default() {
 async fn without_compression_gzip_is_neither_requested_nor_decoded() {
     let (web, (client, sink)) = (web(), client(|builder| builder.compression(false)));
     let body = get(&client, &web.url("/"), &[]).await.into_body().bytes().await.unwrap();
-    assert!(!web.asked()[0].headers.contains_key("accept-encoding"));
+    assert!(!web.requests()[0].headers.contains_key("accept-encoding"));
     assert_eq!((body.len(), lengths(&last(&sink))), (1000, (1000, None)));
     // A server may compress anyway. Then the body is passed on unchanged.
     let response = get(&client, &web.url("/always"), &[]).await;
@@ -84,7 +84,7 @@ async fn a_request_with_its_own_accept_encoding_or_range_is_not_decoded() {
         (&[("range", "bytes=0-999")], "", "la".repeat(500).as_bytes()),
     ] {
         let response = get(&client, &web.url("/"), headers).await;
-        assert_eq!(web.asked().pop().unwrap().header("accept-encoding"), asked);
+        assert_eq!(web.requests().pop().unwrap().header("accept-encoding"), asked);
         assert_eq!(response.headers().contains_key("content-encoding"), body == &GZIP[..]);
         assert_eq!(response.headers()["content-length"], body.len().to_string());
         assert_eq!(response.into_body().bytes().await.unwrap(), body);
@@ -92,7 +92,7 @@ async fn a_request_with_its_own_accept_encoding_or_range_is_not_decoded() {
     }
     client.head(web.url("/")).await.unwrap();
     assert!(
-        !web.asked().pop().unwrap().headers.contains_key("accept-encoding"),
+        !web.requests().pop().unwrap().headers.contains_key("accept-encoding"),
         "a response to HEAD has no body to encode"
     );
 }

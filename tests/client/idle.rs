@@ -134,8 +134,8 @@ async fn a_connection_whose_response_is_being_read_is_not_idle() {
 async fn an_http2_connection_with_an_open_stream_is_not_idle() {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let permits = gate.clone();
-    let web = Web::start(async move |asked: test_support::web::Asked| {
-        if asked.path() == "/wait" {
+    let web = Web::start(async move |request: test_support::web::ReceivedRequest| {
+        if request.path() == "/wait" {
             permits.acquire().await.expect("never closed").forget();
         }
         reply("hello")
@@ -145,7 +145,7 @@ async fn an_http2_connection_with_an_open_stream_is_not_idle() {
     });
     let url = web.url("/wait");
     let mut waiting = std::pin::pin!(client.get(&url));
-    crate::poll_until(waiting.as_mut(), || web.asked().len() == 1).await;
+    crate::poll_until(waiting.as_mut(), || web.requests().len() == 1).await;
     read(client.get(web.url("/")).await).await;
     pause();
     advance(IDLE_TIMEOUT * 2).await;

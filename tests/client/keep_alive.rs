@@ -12,7 +12,7 @@ use test_support::web::{Web, reply};
 
 #[tokio::test]
 async fn without_keep_alive_each_request_has_its_own_connection() {
-    let web = Web::start(async |asked| reply(asked.header("connection").to_owned()));
+    let web = Web::start(async |request| reply(request.header("connection").to_owned()));
     let (client, sink) = client(|builder| builder.keep_alive(false));
     let first = read(client.get(web.url("/")).await).await;
     let second = read(client.get(web.url("/")).await).await;
@@ -40,7 +40,7 @@ async fn requests_do_not_wait_for_connections_that_are_not_reused() {
 
 #[tokio::test]
 async fn connections_are_reused_by_default() {
-    let web = Web::start(async |asked| reply(asked.header("connection").to_owned()));
+    let web = Web::start(async |request| reply(request.header("connection").to_owned()));
     let (client, _) = client(|builder| builder);
     let first = read(client.get(web.url("/")).await).await;
     let second = read(client.get(web.url("/")).await).await;

@@ -11,13 +11,13 @@ use tower::util::MapRequestLayer;
 use tower::{Layer, ServiceBuilder, ServiceExt as _, service_fn};
 
 use crate::{client, read};
-use test_support::web::{Asked, Web, redirect, reply, status};
+use test_support::web::{ReceivedRequest, Web, redirect, reply, status};
 
 #[tokio::test]
 async fn layers_see_every_hop_and_their_changes_are_recorded() {
-    let web = Web::start(async |asked: Asked| match asked.path() {
+    let web = Web::start(async |request: ReceivedRequest| match request.path() {
         "/" => redirect(302, "/next"),
-        _ => reply(asked.header("x-hop").to_owned()),
+        _ => reply(request.header("x-hop").to_owned()),
     });
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
@@ -42,7 +42,7 @@ async fn layers_see_every_hop_and_their_changes_are_recorded() {
 
 #[tokio::test]
 async fn the_layer_added_last_is_the_outermost() {
-    let web = Web::start(async |asked: Asked| reply(asked.header("x-order").to_owned()));
+    let web = Web::start(async |request: ReceivedRequest| reply(request.header("x-order").to_owned()));
     fn named(name: &'static str) -> MapRequestLayer<impl Fn(Request<Body>) -> Request<Body> + Clone> {
         MapRequestLayer::new(move |mut request: Request<Body>| {
             let before = request.headers().get("x-order").map_or("", |value| value.to_str().unwrap());
@@ -109,9 +109,9 @@ async fn each_retry_of_a_layer_is_recorded() {
 #[tokio::test]
 async fn retries_of_a_hop_follow_the_same_redirect() {
     let count = Arc::new(Mutex::new(0));
-    let web = Web::start(async move |asked: Asked| {
+    let web = Web::start(async move |request: ReceivedRequest| {
         let mut count = count.lock().unwrap();
-        match asked.path() {
+        match request.path() {
             "/" => redirect(302, "/next"),
             _ if std::mem::replace(&mut *count, 1) == 0 => status(503),
             _ => reply("at last"),

@@ -11,14 +11,14 @@ use tokio::sync::Semaphore;
 
 use crate::{client, end_reasons, eventually, poll_until, read};
 use test_support::background::within;
-use test_support::web::{Asked, Web, reply};
+use test_support::web::{ReceivedRequest, Web, reply};
 
 /// Starts a server that takes a permit of the semaphore before it answers `/wait…`, and answers other paths at once.
 fn gated_server() -> (Web, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let permits = gate.clone();
-    let web = Web::start(async move |asked: Asked| {
-        if asked.path().starts_with("/wait") {
+    let web = Web::start(async move |request: ReceivedRequest| {
+        if request.path().starts_with("/wait") {
             permits.acquire().await.expect("never closed").forget();
         }
         reply("hello")
@@ -32,11 +32,11 @@ fn open_conns(sink: &TraceSink) -> usize {
 
 /// Makes `count` requests at the same time, each on a connection of its own. Returns the client ports.
 async fn requests_at_once(client: &Client, web: &Web, gate: &Semaphore, count: usize) -> Vec<u16> {
-    let before = web.asked().len();
+    let before = web.requests().len();
     let url = web.url("/wait");
     let requests = join_all((0..count).map(|_| async { read(client.get(&url).await).await.0 }));
     let mut requests = pin!(requests);
-    poll_until(requests.as_mut(), || web.asked().len() == before + count).await;
+    poll_until(requests.as_mut(), || web.requests().len() == before + count).await;
     gate.add_permits(count);
     requests.await
 }
@@ -102,12 +102,12 @@ async fn open_connections_to_one_host_are_limited() {
     let urls: Vec<_> = (0..6).map(|i| web.url(&format!("/wait/{i}"))).collect();
     let requests = join_all(urls.iter().map(async |url| read(client.get(url).await).await.0));
     let mut requests = pin!(requests);
-    poll_until(requests.as_mut(), || web.asked().len() == 2).await;
+    poll_until(requests.as_mut(), || web.requests().len() == 2).await;
     for _ in 0..100 {
         assert!(futures_util::poll!(requests.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
-    assert_eq!((web.asked().len(), sink.snapshot("").dials.len()), (2, 2), "the other requests wait");
+    assert_eq!((web.requests().len(), sink.snapshot("").dials.len()), (2, 2), "the other requests wait");
     // Each host has its own limit.
     let other_host = Web::start(async |_| reply("hello"));
     read(client.get(other_host.url("/")).await).await;
@@ -132,7 +132,7 @@ async fn a_waiting_dial_is_dropped_if_its_request_gets_another_connection() {
     {
         let (first, second) = (web.url("/wait/1"), web.url("/wait/2"));
         let mut both = pin!(async { tokio::join!(client.get(&first), client.get(&second)) });
-        poll_until(both.as_mut(), || web.asked().len() == 1).await;
+        poll_until(both.as_mut(), || web.requests().len() == 1).await;
         gate.add_permits(2);
         let (first, second) = both.await;
         assert_eq!(read(first).await.0, read(second).await.0);
@@ -154,7 +154,7 @@ async fn a_dropped_request_does_not_block_the_next_one_in_the_queue() {
     let (client, _) = client(|builder| builder.max_conns_per_host(1));
     let (first, second) = (web.url("/wait/1"), web.url("/2"));
     let mut first = pin!(client.get(&first));
-    poll_until(first.as_mut(), || web.asked().len() == 1).await;
+    poll_until(first.as_mut(), || web.requests().len() == 1).await;
     {
         let mut second = pin!(client.get(&second));
         assert!(futures_util::poll!(second.as_mut()).is_pending());
@@ -163,7 +163,7 @@ async fn a_dropped_request_does_not_block_the_next_one_in_the_queue() {
     gate.add_permits(1);
     let (first, third) = tokio::join!(async { read(first.await).await }, async { read(third.await).await });
     assert_eq!(first.0, third.0);
-    assert_eq!(web.asked().len(), 2);
+    assert_eq!(web.requests().len(), 2);
 }
 
 #[tokio::test]

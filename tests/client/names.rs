@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use nettrace::resolve::StubResolver;
 
 use crate::{client, read};
-use test_support::dns::DnsServer;
+use test_support::dns::{ClosedPort, DnsServer};
 use test_support::web::{Web, reply};
 
 fn web() -> Web {
-    Web::start(async |asked| reply(asked.peer.ip().to_string()))
+    Web::start(async |request| reply(request.peer.ip().to_string()))
 }
 
 fn url(web: &Web) -> String {
@@ -18,15 +18,18 @@ fn url(web: &Web) -> String {
 
 #[tokio::test]
 async fn nameservers_are_asked_in_the_given_order() {
-    let (web, refuses) = (web(), DnsServer::nobody());
+    let (web, refuses) = (web(), ClosedPort::bind());
     let answers = DnsServer::answering(&["127.0.0.1"]).await;
     let never = DnsServer::answering(&["127.0.0.1"]).await;
-    let (client, sink) = client(|builder| builder.nameservers([refuses, answers.addr(), never.addr()]));
+    let (client, sink) = client(|builder| builder.nameservers([refuses.addr, answers.addr(), never.addr()]));
     read(client.get(url(&web)).await).await;
-    assert!(never.asked().is_empty() && !answers.asked().is_empty());
+    assert!(never.queries().is_empty() && !answers.queries().is_empty());
     let dial = sink.snapshot("").dials[0].clone();
     let asked: Vec<_> = dial.resolver_dials.iter().map(|dial| dial.nameserver.to_string()).collect();
-    assert!(asked.contains(&refuses.to_string()) && asked.contains(&answers.addr().to_string()), "{asked:?}");
+    assert!(
+        asked.contains(&refuses.addr.to_string()) && asked.contains(&answers.addr().to_string()),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test]
@@ -40,7 +43,7 @@ async fn a_skipped_nameserver_is_recorded_with_the_reason() {
         })
     });
     read(client.get(url(&web)).await).await;
-    assert!(first.asked().is_empty());
+    assert!(first.queries().is_empty());
     let dial = sink.snapshot("").dials[0].clone();
     assert_eq!(dial.skipped_nameservers, [unwanted.to_string()]);
     assert_eq!(dial.skip_reasons, ["on another interface"]);
@@ -56,7 +59,7 @@ async fn the_callers_own_resolver_replaces_the_nameservers() {
         builder.nameservers([unused.addr()]).resolver(resolver)
     });
     read(client.get(url(&web)).await).await;
-    assert!(unused.asked().is_empty() && !server.asked().is_empty());
+    assert!(unused.queries().is_empty() && !server.queries().is_empty());
     assert!(sink.snapshot("").dns_queries.is_empty(), "the resolver records to another sink");
 }
 
@@ -73,5 +76,5 @@ async fn connections_use_the_given_source_address() {
     assert_eq!(tuples, ["127.0.0.42"], "an address of the other family is not tried");
     assert_eq!(trace.dials[0].source_ip, "127.0.0.42");
     // The source address does not apply to queries to a nameserver on the loopback interface.
-    assert!(nameserver.asked().iter().all(|asked| asked.from.ip() == Ipv4Addr::LOCALHOST));
+    assert!(nameserver.queries().iter().all(|query| query.from.ip() == Ipv4Addr::LOCALHOST));
 }

@@ -17,7 +17,7 @@ use crate::{client, end_reasons, eventually, poll_until, read, request};
 use test_support::background::within;
 use test_support::raw::{Conn, Refused, Server};
 use test_support::wait::{alive_tasks, settle};
-use test_support::web::{Asked, Web, reply};
+use test_support::web::{ReceivedRequest, Web, reply};
 
 const EMPTY_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nx-peer: 1\r\ncontent-length: 0\r\n\r\n";
 
@@ -208,7 +208,7 @@ async fn connections_that_become_idle_at_the_same_instant_are_limited() {
     let (client, sink) = client(|builder| builder.max_idle_conns(1));
     let url = web.url("/");
     let mut both = pin!(async { tokio::join!(client.get(&url), client.get(&url)) });
-    poll_until(both.as_mut(), || web.asked().len() == 2).await;
+    poll_until(both.as_mut(), || web.requests().len() == 2).await;
     gate.add_permits(2);
     let (first, second) = both.await;
     read(first).await;
@@ -243,7 +243,7 @@ async fn idle_connections_are_closed_after_another_runtime_has_ended() {
 /// Requests and responses can be dropped on any thread. Their connections are closed or become idle.
 #[tokio::test]
 async fn requests_dropped_outside_a_runtime_release_their_connections() {
-    let web = Web::start(async |asked: Asked| match asked.path() {
+    let web = Web::start(async |request: ReceivedRequest| match request.path() {
         "/never" => std::future::pending().await,
         _ => reply(vec![b'x'; 1 << 20]),
     });
@@ -252,9 +252,9 @@ async fn requests_dropped_outside_a_runtime_release_their_connections() {
             let (client, sink) = client(|builder| {
                 builder.http_version(version).max_conns_per_host(limit).idle_timeout(Duration::from_secs(90))
             });
-            let asked = web.asked().len();
+            let asked = web.requests().len();
             let mut sent: Pin<Box<_>> = Box::pin(client.get(web.url("/never")));
-            poll_until(sent.as_mut(), || web.asked().len() == asked + 1).await;
+            poll_until(sent.as_mut(), || web.requests().len() == asked + 1).await;
             let mut body = expect_body(client.get(web.url("/"))).await;
             assert!(body.frame().await.unwrap().is_ok());
             let mut others: Vec<_> = (0..3).map(|_| Box::pin(client.get(web.url("/never")))).collect();

@@ -9,20 +9,20 @@ use nettrace::record::EndReason;
 
 use crate::{client, read, request};
 use test_support::dns::DnsServer;
-use test_support::web::{Asked, Web, redirect, reply};
+use test_support::web::{ReceivedRequest, Web, redirect, reply};
 
 /// Starts a server that redirects `/<status>` to `/to?q=1`, which returns the method, target, body and content headers
 /// of its request.
 fn web() -> Web {
-    Web::start(async |asked: Asked| match asked.path().trim_start_matches('/').parse() {
+    Web::start(async |request: ReceivedRequest| match request.path().trim_start_matches('/').parse() {
         Ok(status) => redirect(status, "to?q=1"),
         Err(_) => reply(format!(
             "{} {} {} {}{}",
-            asked.method,
-            asked.uri,
-            String::from_utf8_lossy(&asked.body),
-            asked.header("content-type"),
-            asked.header("content-length"),
+            request.method,
+            request.uri,
+            String::from_utf8_lossy(&request.body),
+            request.header("content-type"),
+            request.header("content-length"),
         )),
     })
 }
@@ -42,7 +42,7 @@ async fn the_status_of_a_redirect_determines_the_method_and_body() {
         let body = if method == "GET" { Body::empty() } else { Body::from("data") };
         let request = request(method, &web.url(&format!("/{status}")), &headers, body);
         assert_eq!(read(client.request(request).await).await.1, expected, "{status} {method}");
-        let last = web.asked().pop().unwrap();
+        let last = web.requests().pop().unwrap();
         if expected.starts_with("GET") {
             let removed = [
                 "content-type",
@@ -56,7 +56,7 @@ async fn the_status_of_a_redirect_determines_the_method_and_body() {
     }
     for status in [301, 302, 303, 307, 308] {
         client.head(web.url(&format!("/{status}"))).await.unwrap();
-        assert_eq!(web.asked().pop().unwrap().method, "HEAD");
+        assert_eq!(web.requests().pop().unwrap().method, "HEAD");
     }
 }
 
@@ -84,10 +84,10 @@ async fn a_redirect_that_needs_a_streamed_body_again_is_the_response() {
 
 #[tokio::test]
 async fn a_body_that_one_redirect_drops_is_not_sent_after_the_next() {
-    let web = Web::start(async |asked: Asked| match asked.path() {
+    let web = Web::start(async |request: ReceivedRequest| match request.path() {
         "/1" => redirect(303, "/2"),
         "/2" => redirect(307, "/3"),
-        _ => reply(format!("{} {}", asked.method, asked.body.len())),
+        _ => reply(format!("{} {}", request.method, request.body.len())),
     });
     let (client, _) = client(|builder| builder);
     assert_eq!(read(client.post(web.url("/1"), "data").await).await.1, "GET 0");
@@ -95,8 +95,8 @@ async fn a_body_that_one_redirect_drops_is_not_sent_after_the_next() {
 
 #[tokio::test]
 async fn a_location_is_resolved_against_the_url_of_the_request() {
-    let web = Web::start(async |asked: Asked| {
-        let to = |host: &str| match asked.path() {
+    let web = Web::start(async |request: ReceivedRequest| {
+        let to = |host: &str| match request.path() {
             "/a/relative" => "c".to_owned(),
             "/a/up" => "../c".to_owned(),
             "/a/absolute" => "/c".to_owned(),
@@ -106,8 +106,8 @@ async fn a_location_is_resolved_against_the_url_of_the_request() {
             "/a/whole" => format!("http://{host}/f?g=h"),
             _ => String::new(),
         };
-        match to(asked.header("host")) {
-            end if end.is_empty() => reply(asked.uri.to_string()),
+        match to(request.header("host")) {
+            end if end.is_empty() => reply(request.uri.to_string()),
             location => redirect(302, &location),
         }
     });
@@ -127,7 +127,7 @@ async fn a_location_is_resolved_against_the_url_of_the_request() {
 
 #[tokio::test]
 async fn redirects_that_cannot_be_followed_are_the_response_or_an_error() {
-    let web = Web::start(async |asked: Asked| match asked.path() {
+    let web = Web::start(async |request: ReceivedRequest| match request.path() {
         "/none" => test_support::web::status(302),
         "/ftp" => redirect(302, "ftp://web.test/"),
         "/bad" => redirect(302, "http://[bad/"),
@@ -145,13 +145,13 @@ async fn redirects_that_cannot_be_followed_are_the_response_or_an_error() {
         assert!(error.to_string().starts_with("cannot follow the redirect (302 Found): "), "{error}");
         assert_eq!(error.request().trace().http_requests[0].resp_status_code, 302);
     }
-    assert_eq!(web.asked().len(), 5);
+    assert_eq!(web.requests().len(), 5);
 }
 
 #[tokio::test]
 async fn the_number_of_redirects_is_limited() {
-    let web = Web::start(async |asked: Asked| {
-        let n: usize = asked.path().trim_start_matches('/').parse().unwrap();
+    let web = Web::start(async |request: ReceivedRequest| {
+        let n: usize = request.path().trim_start_matches('/').parse().unwrap();
         if n == 0 { reply("the end") } else { redirect(302, &format!("/{}", n - 1)) }
     });
     let (default, sink) = client(|builder| builder);
@@ -183,17 +183,17 @@ const HEADERS: [(&str, &str); 4] =
 /// Once a redirect to another host has removed the credentials, they are not sent to the first host again either.
 #[tokio::test]
 async fn credentials_are_sent_only_to_the_first_host_and_its_subdomains() {
-    let web = Web::start(async |asked: Asked| {
-        let host = asked.header("host").split(':').next().unwrap_or_default().to_owned();
-        let port = asked.header("host").rsplit(':').next().unwrap_or_default().to_owned();
-        match (host.as_str(), asked.path()) {
+    let web = Web::start(async |request: ReceivedRequest| {
+        let host = request.header("host").split(':').next().unwrap_or_default().to_owned();
+        let port = request.header("host").rsplit(':').next().unwrap_or_default().to_owned();
+        match (host.as_str(), request.path()) {
             ("a.test", "/sub") => redirect(302, &format!("http://sub.a.test:{port}/end")),
             ("a.test", "/same") => redirect(302, "/end"),
             ("a.test", "/other") => redirect(302, &format!("http://nota.test:{port}/back")),
             ("sub.a.test", "/up") => redirect(302, &format!("http://a.test:{port}/end")),
             ("nota.test", "/back") => redirect(302, &format!("http://a.test:{port}/end")),
             _ => {
-                let kept = HEADERS.iter().filter(|(name, _)| asked.headers.contains_key(*name));
+                let kept = HEADERS.iter().filter(|(name, _)| request.headers.contains_key(*name));
                 reply(kept.map(|(name, _)| *name).collect::<Vec<_>>().join(" "))
             }
         }
@@ -215,10 +215,10 @@ async fn credentials_are_sent_only_to_the_first_host_and_its_subdomains() {
 
 #[tokio::test]
 async fn a_redirect_sets_the_referer_and_keeps_an_explicit_host_on_the_same_server() {
-    let end = async |asked: Asked| match asked.path() {
+    let end = async |request: ReceivedRequest| match request.path() {
         "/start" => redirect(302, "/end"),
-        "/away" => redirect(302, asked.uri.query().unwrap_or_default()),
-        _ => reply(format!("{}|{}", asked.header("host"), asked.header("referer"))),
+        "/away" => redirect(302, request.uri.query().unwrap_or_default()),
+        _ => reply(format!("{}|{}", request.header("host"), request.header("referer"))),
     };
     let (first, second) = (Web::start(end), Web::start(end));
     let (client, _) = client(|builder| builder);
@@ -239,14 +239,17 @@ async fn a_redirect_sets_the_referer_and_keeps_an_explicit_host_on_the_same_serv
 #[tokio::test]
 async fn a_redirect_from_https_to_http_sends_no_referer() {
     let authority = test_support::pki::Authority::new("redirects");
-    let plain = Web::start(async |asked: Asked| reply(asked.header("referer").to_owned()));
+    let plain = Web::start(async |request: ReceivedRequest| reply(request.header("referer").to_owned()));
     let to = plain.url("/");
     let secure =
-        Web::tls(authority.issue(&["127.0.0.1"]).server(), async move |asked: Asked| match asked.path() {
-            "/out" => redirect(302, &to),
-            "/in" => redirect(302, "/end"),
-            _ => reply(asked.header("referer").to_owned()),
-        });
+        Web::tls(
+            authority.issue(&["127.0.0.1"]).server(),
+            async move |request: ReceivedRequest| match request.path() {
+                "/out" => redirect(302, &to),
+                "/in" => redirect(302, "/end"),
+                _ => reply(request.header("referer").to_owned()),
+            },
+        );
     let roots = nettrace::tls::Roots::from_pem(authority.pem()).unwrap();
     let (client, _) = client(|builder| builder.roots(roots));
     let url = format!("https://{}", secure.addr());
@@ -257,8 +260,8 @@ async fn a_redirect_from_https_to_http_sends_no_referer() {
 /// A short body is read so that the connection can be reused. Dropping a long one is not a failure of the hop.
 #[tokio::test]
 async fn a_short_redirect_body_is_read_and_a_long_one_is_dropped() {
-    let web = Web::start(async |asked: Asked| {
-        let body = match asked.path() {
+    let web = Web::start(async |request: ReceivedRequest| {
+        let body = match request.path() {
             "/short" => vec![b'x'; 2000],
             "/long" => vec![b'x'; 1 << 20],
             _ => return reply("the end"),

@@ -10,15 +10,15 @@ use tower::{Service as _, ServiceExt as _};
 
 use crate::{client, read};
 use test_support::raw::Refused;
-use test_support::web::{Asked, Web, redirect, reply};
+use test_support::web::{ReceivedRequest, Web, redirect, reply};
 
 /// Starts a server that returns the method, the `Content-Length` and the body of a request. `/moved` redirects to `/`.
 fn web() -> Web {
-    Web::start(async |asked: Asked| match asked.path() {
+    Web::start(async |request: ReceivedRequest| match request.path() {
         "/moved" => redirect(307, "/"),
         _ => {
-            let length = asked.header("content-length").to_owned();
-            reply(format!("{} {length} {}", asked.method, String::from_utf8_lossy(&asked.body)))
+            let length = request.header("content-length").to_owned();
+            reply(format!("{} {length} {}", request.method, String::from_utf8_lossy(&request.body)))
         }
     })
 }

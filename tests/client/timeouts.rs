@@ -19,7 +19,7 @@ use tokio::time::{Instant, advance, pause};
 use crate::{client, poll_until, read, request};
 use test_support::dns::DnsServer;
 use test_support::raw::Server;
-use test_support::web::{Asked, Web, redirect, reply};
+use test_support::web::{ReceivedRequest, Web, redirect, reply};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -44,17 +44,17 @@ fn assert_timed_out(trace: &NetTrace) {
 async fn the_timeout_covers_all_hops_together() {
     let gate = Arc::new(Semaphore::new(0));
     let permits = gate.clone();
-    let web = Web::start(async move |asked: Asked| {
+    let web = Web::start(async move |request: ReceivedRequest| {
         permits.acquire().await.expect("never closed").forget();
-        redirect(302, &format!("{}x", asked.path()))
+        redirect(302, &format!("{}x", request.path()))
     });
     let (client, sink) = client(|builder| builder.timeout(TIMEOUT));
     let mut response = pin!(client.get(web.url("/")));
-    poll_until(response.as_mut(), || web.asked().len() == 1).await;
+    poll_until(response.as_mut(), || web.requests().len() == 1).await;
     pause();
     advance(TIMEOUT / 2).await;
     gate.add_permits(1);
-    poll_until(response.as_mut(), || web.asked().len() == 2).await;
+    poll_until(response.as_mut(), || web.requests().len() == 2).await;
     let begin = Instant::now();
     let error = response.await.unwrap_err();
     assert_took(begin, TIMEOUT / 2);
@@ -107,7 +107,7 @@ async fn the_timeout_covers_the_wait_for_a_connection() {
     let web = Web::start(async |_| std::future::pending().await);
     let (client, sink) = client(|builder| builder.timeout(TIMEOUT).max_conns_per_host(1));
     let mut first = pin!(client.get(web.url("/first")));
-    poll_until(first.as_mut(), || web.asked().len() == 1).await;
+    poll_until(first.as_mut(), || web.requests().len() == 1).await;
     pause();
     let error = client.get(web.url("/second")).await.unwrap_err();
     let timings = error.request().timings().unwrap();

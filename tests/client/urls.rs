@@ -6,7 +6,7 @@ use nettrace::client::Body;
 use nettrace::{Client, Failure, FinishedRecord, HeaderCapture, Subscriber, TraceSink};
 
 use crate::{client, read, request};
-use test_support::web::{Asked, Web, redirect, reply};
+use test_support::web::{ReceivedRequest, Web, redirect, reply};
 
 /// A subscriber that collects the `Debug` output of every finished record.
 #[derive(Clone, Default)]
@@ -20,15 +20,15 @@ impl Subscriber for FinishedRecords {
 
 /// Starts a server that returns the credentials, host, target and referer of a request. Two paths redirect to `/there`.
 fn web() -> Web {
-    Web::start(async |asked: Asked| match asked.path() {
+    Web::start(async |request: ReceivedRequest| match request.path() {
         "/moved" => redirect(302, "/there"),
-        "/elsewhere" => redirect(302, &format!("http://ann:pw2%21@{}/there", asked.header("host"))),
+        "/elsewhere" => redirect(302, &format!("http://ann:pw2%21@{}/there", request.header("host"))),
         _ => reply(format!(
             "{}|{}|{}|{}",
-            asked.header("authorization"),
-            asked.header("host"),
-            asked.uri,
-            asked.header("referer")
+            request.header("authorization"),
+            request.header("host"),
+            request.uri,
+            request.header("referer")
         )),
     })
 }
@@ -102,7 +102,7 @@ async fn urls_are_encoded_and_stripped_of_dot_segments_and_fragments() {
 
 #[tokio::test]
 async fn the_user_agent_can_be_replaced_or_omitted() {
-    let web = Web::start(async |asked: Asked| reply(asked.header("user-agent").to_owned()));
+    let web = Web::start(async |request: ReceivedRequest| reply(request.header("user-agent").to_owned()));
     let url = web.url("/");
     let version = concat!("nettrace/", env!("CARGO_PKG_VERSION"));
     let (default, _) = client(|builder| builder);
@@ -113,7 +113,7 @@ async fn the_user_agent_can_be_replaced_or_omitted() {
     assert_eq!(read(named.get(&url).await).await.1, "robot/1");
     let (none, _) = client(|builder| builder.user_agent(None));
     assert_eq!(read(none.get(&url).await).await.1, "");
-    assert!(!web.asked().last().unwrap().headers.contains_key("user-agent"));
+    assert!(!web.requests().last().unwrap().headers.contains_key("user-agent"));
 }
 
 /// Errors mask the same parts of a URL as records.

@@ -13,7 +13,7 @@ async fn version_over_tls(version: HttpVersion, supported: &[&str]) -> (String, 
     let authority = Authority::new("versions");
     let mut config = authority.issue(&["127.0.0.1"]).server();
     config.alpn_protocols = supported.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let web = Web::tls(config, async |asked| reply(format!("{:?}", asked.version)));
+    let web = Web::tls(config, async |request| reply(format!("{:?}", request.version)));
     let roots = Roots::from_pem(authority.pem()).unwrap();
     let (client, sink) = client(|builder| builder.http_version(version).roots(roots));
     let (_, body) = read(client.get(format!("https://{}/", web.addr())).await).await;
@@ -44,7 +44,7 @@ async fn alpn_selects_the_version_over_tls() {
 
 #[tokio::test]
 async fn http1_is_used_without_tls_unless_http2_is_required() {
-    let web = Web::start(async |asked| reply(format!("{:?}", asked.version)));
+    let web = Web::start(async |request| reply(format!("{:?}", request.version)));
     for (version, expected) in [
         (HttpVersion::Auto, "HTTP/1.1"),
         (HttpVersion::PreferHttp1, "HTTP/1.1"),
@@ -75,7 +75,7 @@ async fn alpn_protocols_of_a_given_configuration_take_precedence() {
         let authority = Authority::new("versions");
         let mut config = authority.issue(&["127.0.0.1"]).server();
         config.alpn_protocols = vec!["h2".into(), "http/1.1".into()];
-        let web = Web::tls(config, async |asked| reply(format!("{:?}", asked.version)));
+        let web = Web::tls(config, async |request| reply(format!("{:?}", request.version)));
         let mut tls = rustls::ClientConfig::builder_with_provider(test_support::pki::provider())
             .with_safe_default_protocol_versions()
             .unwrap()

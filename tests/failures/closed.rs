@@ -11,7 +11,7 @@ const CLIENT_CLOSED: (&str, &str) = ("failed", "x_client_closed");
 async fn closing_fails_a_request_during_the_name_lookup() {
     let fixture = Fixture::with(DnsServer::silent().await);
     let failed =
-        fail_by_closing(&fixture.client(), "http://web.test/", fixture.nameserver.asked_times(2)).await;
+        fail_by_closing(&fixture.client(), "http://web.test/", fixture.nameserver.wait_for_queries(2)).await;
     assert_eq!(ended(failed.outcome.dial()), ("cancelled", "interrupted"));
     assert!(failed.outcome.request.tcp_conn.is_undefined());
 }

@@ -5,11 +5,11 @@ use nettrace::record::{DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType};
 use nettrace::resolve::ResolveError;
 
 use crate::fixture::{Fixture, LONG, Outcome, ended, expire, failed, fetched, hello, reached};
-use test_support::dns::{Action, Asked, DnsServer, wire};
+use test_support::dns::{Action, ClosedPort, DnsServer, ReceivedQuery, wire};
 
 #[tokio::test]
 async fn nxdomain_fails_the_request() {
-    let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await);
+    let fixture = Fixture::with(DnsServer::start(|query| query.nothing(ResponseCode::NXDomain)).await);
     let failed = failed(&fixture.client(), "http://nx.test/").await;
     let (outcome, trace) = (&failed.outcome, &failed.outcome.trace);
     outcome.assert_dial_failed("failed", "dns_nxdomain_error");
@@ -34,7 +34,7 @@ async fn nxdomain_fails_the_request() {
 
 #[tokio::test]
 async fn a_name_without_addresses_fails_the_request() {
-    let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NoError)).await);
+    let fixture = Fixture::with(DnsServer::start(|query| query.nothing(ResponseCode::NoError)).await);
     let failed = failed(&fixture.client(), "http://web.test/").await;
     failed.outcome.assert_dial_failed("failed", "dns_no_answer");
     let ends: Vec<_> = failed.outcome.trace.dns_queries.iter().map(ended).collect();
@@ -43,7 +43,7 @@ async fn a_name_without_addresses_fails_the_request() {
 
 #[tokio::test]
 async fn the_next_nameserver_is_asked_after_servfail() {
-    let bad = DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await;
+    let bad = DnsServer::start(|query| query.nothing(ResponseCode::ServFail)).await;
     let fixture = Fixture::new().await;
     let outcome = fetch_asking(&fixture, &[&bad, &fixture.nameserver], async {}).await;
     let (of_bad, of_good) = (queries_to(&outcome, &bad), queries_to(&outcome, &fixture.nameserver));
@@ -57,7 +57,7 @@ async fn the_next_nameserver_is_asked_after_servfail() {
 
 #[tokio::test]
 async fn servfail_of_the_only_nameserver_fails_the_request() {
-    let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::ServFail)).await);
+    let fixture = Fixture::with(DnsServer::start(|query| query.nothing(ResponseCode::ServFail)).await);
     let failed = failed(&fixture.client(), "http://web.test/").await;
     failed.outcome.assert_dial_failed("failed", "dns_servfail_error");
     assert_eq!(failed.outcome.trace.dns_queries.len(), 4, "two attempts for each family");
@@ -67,7 +67,7 @@ async fn servfail_of_the_only_nameserver_fails_the_request() {
 async fn the_next_nameserver_is_asked_after_a_timeout() {
     let (silent, fixture) = (DnsServer::silent().await, Fixture::new().await);
     let expiry = async {
-        silent.asked_times(2).await;
+        silent.wait_for_queries(2).await;
         expire(LONG).await;
     };
     let outcome = fetch_asking(&fixture, &[&silent, &fixture.nameserver], expiry).await;
@@ -83,13 +83,14 @@ async fn the_next_nameserver_is_asked_after_a_timeout() {
 
 #[tokio::test]
 async fn the_next_nameserver_is_asked_after_a_refusal() {
-    let (closed, fixture) = (DnsServer::nobody(), Fixture::new().await);
-    let resolver = fixture.resolver().nameservers([closed, fixture.nameserver.addr()]);
+    let (closed, fixture) = (ClosedPort::bind(), Fixture::new().await);
+    let resolver = fixture.resolver().nameservers([closed.addr, fixture.nameserver.addr()]);
     let client = fixture.builder().resolver(resolver.build().unwrap()).build().unwrap();
     let server = hello();
     let (_, handle) = fetched(&client, fixture.http(&server)).await;
     let outcome = Outcome::of(&client, &handle).await;
-    let refused = outcome.trace.udp_conns.iter().filter(|conn| conn.addr_tuple.dst_port == closed.port());
+    let refused =
+        outcome.trace.udp_conns.iter().filter(|conn| conn.addr_tuple.dst_port == closed.addr.port());
     let refused: Vec<_> = refused.map(|conn| (conn.trace_id.clone(), ended(conn))).collect();
     assert_eq!(refused.len(), 2, "the ICMP errors were reported");
     for (id, end) in refused {
@@ -110,15 +111,15 @@ async fn the_request_fails_if_all_nameservers_are_skipped() {
     assert_eq!(dial.skipped_nameservers, [fixture.nameserver.addr().to_string()]);
     assert_eq!(dial.skip_reasons, ["127.0.0.1 is not ours"]);
     assert!(dial.resolver_dials.is_empty() && failed.outcome.trace.udp_conns.is_empty());
-    assert!(fixture.nameserver.asked().is_empty());
+    assert!(fixture.nameserver.queries().is_empty());
     assert!(failed.error.to_string().contains("127.0.0.1 is not ours"), "{}", failed.error);
 }
 
 #[tokio::test]
 async fn a_query_is_repeated_over_tcp_after_a_truncated_reply() {
-    let truncate_over_udp = |asked: &Asked| {
-        let mut reply = asked.addresses(if asked.tcp { &["127.0.0.1"] } else { &[] });
-        reply.metadata.truncation = !asked.tcp;
+    let truncate_over_udp = |query: &ReceivedQuery| {
+        let mut reply = query.addresses(if query.tcp { &["127.0.0.1"] } else { &[] });
+        reply.metadata.truncation = !query.tcp;
         reply
     };
     let fixture = Fixture::with(DnsServer::start(truncate_over_udp).await);
@@ -143,14 +144,14 @@ async fn a_query_is_repeated_over_tcp_after_a_truncated_reply() {
 
 #[tokio::test]
 async fn malformed_replies_and_wrong_ids_are_ignored() {
-    let garbage = |asked: &Asked| wire(&asked.addresses(&["127.0.0.66"]))[..20].to_vec();
-    let wrong_id = |asked: &Asked| {
-        let mut reply = asked.addresses(&["127.0.0.66"]);
+    let garbage = |query: &ReceivedQuery| wire(&query.addresses(&["127.0.0.66"]))[..20].to_vec();
+    let wrong_id = |query: &ReceivedQuery| {
+        let mut reply = query.addresses(&["127.0.0.66"]);
         reply.metadata.id ^= 1;
         wire(&reply)
     };
-    let server = DnsServer::start(move |asked| {
-        Action::Send(vec![garbage(asked), wrong_id(asked), wire(&asked.addresses(&["127.0.0.1"]))])
+    let server = DnsServer::start(move |query| {
+        Action::Send(vec![garbage(query), wrong_id(query), wire(&query.addresses(&["127.0.0.1"]))])
     });
     let fixture = Fixture::with(server.await);
     let outcome = fetch_asking(&fixture, &[&fixture.nameserver], async {}).await;
@@ -166,13 +167,13 @@ async fn malformed_replies_and_wrong_ids_are_ignored() {
 
 #[tokio::test]
 async fn a_reply_that_ends_before_its_response_code_has_none_in_the_trace() {
-    let short = |asked: &Asked| match asked.tcp {
+    let short = |query: &ReceivedQuery| match query.tcp {
         false => {
-            let mut reply = asked.reply();
+            let mut reply = query.reply();
             reply.metadata.truncation = true;
-            Action::Send(vec![wire(&asked.reply())[..3].to_vec(), wire(&reply)])
+            Action::Send(vec![wire(&query.reply())[..3].to_vec(), wire(&reply)])
         }
-        true => Action::Send(vec![wire(&asked.reply())[..3].to_vec()]),
+        true => Action::Send(vec![wire(&query.reply())[..3].to_vec()]),
     };
     let fixture = Fixture::with(DnsServer::start(short).await);
     let resolver = fixture.resolver().attempts(1).build().unwrap();
@@ -214,7 +215,7 @@ async fn a_query_whose_replies_are_all_ignored_times_out() {
 
 #[tokio::test]
 async fn a_chain_of_aliases_is_recorded() {
-    let chain = |asked: &Asked| asked.aliases(&["cdn.test", "edge.test"], &["127.0.0.1"]);
+    let chain = |query: &ReceivedQuery| query.aliases(&["cdn.test", "edge.test"], &["127.0.0.1"]);
     let fixture = Fixture::with(DnsServer::start(chain).await);
     let outcome = fetch_asking(&fixture, &[&fixture.nameserver], async {}).await;
     let answers = outcome.trace.dns_queries.iter().map(|query| &query.dns_reply_msgs[0].answers);

@@ -14,7 +14,8 @@ const CANCELLED: (&str, &str) = ("cancelled", "interrupted");
 #[tokio::test]
 async fn dropping_a_request_cancels_its_name_lookup() {
     let fixture = Fixture::with(DnsServer::silent().await);
-    let outcome = drop_at(&fixture.client(), "http://web.test/", fixture.nameserver.asked_times(2)).await;
+    let outcome =
+        drop_at(&fixture.client(), "http://web.test/", fixture.nameserver.wait_for_queries(2)).await;
     outcome.assert_dial_failed(CANCELLED.0, CANCELLED.1);
     assert_eq!(outcome.trace.dns_queries.len(), 2);
     for query in &outcome.trace.dns_queries {

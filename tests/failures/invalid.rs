@@ -26,7 +26,7 @@ async fn an_invalid_url_fails_the_request() {
         assert_eq!(ended(&record), ("failed", "x_invalid_argument"));
         assert!(!record.req_url.contains("secret") && !format!("{error:?}{error}").contains("secret"));
     }
-    assert!(fixture.nameserver.asked().is_empty());
+    assert!(fixture.nameserver.queries().is_empty());
 }
 
 /// The supported versions are known only once there is a connection.

@@ -46,7 +46,7 @@ async fn a_refused_connection_fails_the_dial() {
 
 #[tokio::test]
 async fn nxdomain_fails_the_dial() {
-    let fixture = Fixture::with(DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await);
+    let fixture = Fixture::with(DnsServer::start(|query| query.nothing(ResponseCode::NXDomain)).await);
     let (_, outcome) = failed(&fixture, "http://nx.test/").await;
     outcome.assert_dial_failed("failed", "dns_nxdomain_error");
     let dials: Vec<_> = outcome.trace.dns_queries.iter().map(|query| &query.from_dial).collect();
@@ -150,7 +150,7 @@ async fn dropping_a_request_cancels_its_name_lookup() {
     let (answer, handle) = send(&mut client, "http://web.test/");
     tokio::select! {
         answer = answer => panic!("{answer:?}"),
-        () = fixture.nameserver.asked_times(2) => {}
+        () = fixture.nameserver.wait_for_queries(2) => {}
     }
     let outcome = conclude(&fixture, client, &handle).await;
     outcome.assert_dial_failed(CANCELLED.0, CANCELLED.1);

@@ -18,7 +18,7 @@ const TIMED_OUT: (&str, &str) = ("timeout", "generic_timeout_error");
 #[tokio::test]
 async fn a_request_times_out_during_the_name_lookup() {
     let fixture = Fixture::with(DnsServer::silent().await);
-    let failed = time_out_at(&fixture, "http://web.test/", fixture.nameserver.asked_times(2)).await;
+    let failed = time_out_at(&fixture, "http://web.test/", fixture.nameserver.wait_for_queries(2)).await;
     let outcome = &failed.outcome;
     assert_eq!(ended(outcome.dial()), CANCELLED);
     assert_eq!(outcome.dial().triggered_by, outcome.request.trace_id);

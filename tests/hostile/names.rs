@@ -5,12 +5,12 @@ use std::net::Ipv4Addr;
 use nettrace::{NetTrace, TraceSink, resolve::StubResolver};
 
 use crate::assert_bounded;
-use test_support::dns::{Action, Asked, DnsServer, full_of_one_odd_name, wire};
+use test_support::dns::{Action, DnsServer, ReceivedQuery, cname_loop_reply, wire};
 
 const LOOKUPS: usize = 200;
 
 /// Looks up [`LOOKUPS`] names at a nameserver with this behaviour, over TCP if `tcp` is set, else over UDP.
-async fn look_up(sink: &TraceSink, tcp: bool, behaviour: fn(&Asked) -> Action) {
+async fn look_up(sink: &TraceSink, tcp: bool, behaviour: fn(&ReceivedQuery) -> Action) {
     let server = DnsServer::start(behaviour).await;
     let resolver =
         StubResolver::builder(sink).nameservers([server.addr()]).resolv_conf(None).hosts_file(None);
@@ -36,8 +36,8 @@ fn long_replies_over_tcp_are_truncated() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
-            look_up(sink, true, |asked| {
-                Action::Send(vec![full_of_one_odd_name(asked, 65_535, Some([192, 0, 2, 1]))])
+            look_up(sink, true, |query| {
+                Action::Send(vec![cname_loop_reply(query, 65_535, Some([192, 0, 2, 1]))])
             })
             .await;
         },
@@ -51,10 +51,10 @@ fn only_some_forged_replies_are_kept() {
     assert_bounded(
         TraceSink::new(),
         async |sink| {
-            look_up(sink, false, |asked| {
-                let mut flood = vec![full_of_one_odd_name(asked, 600, None); 40];
+            look_up(sink, false, |query| {
+                let mut flood = vec![cname_loop_reply(query, 600, None); 40];
                 flood.iter_mut().for_each(|reply| reply[0] ^= 0xff); // not the ID of the query
-                let genuine = if asked.is_a() { asked.addresses(&["192.0.2.1"]) } else { asked.reply() };
+                let genuine = if query.is_a() { query.addresses(&["192.0.2.1"]) } else { query.reply() };
                 flood.push(wire(&genuine));
                 Action::Send(flood)
             })

@@ -88,7 +88,7 @@ impl Traced {
     }
 
     /// Makes a request that must succeed. Returns its handle and the client's port that the server saw.
-    pub(crate) async fn asked(&self, url: &str) -> (RequestHandle, u16) {
+    pub(crate) async fn fetch(&self, url: &str) -> (RequestHandle, u16) {
         let (handle, port) = self.get(url).await;
         (handle, port.unwrap_or_else(|error| panic!("{}: {error}", self.name)))
     }

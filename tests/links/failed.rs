@@ -9,7 +9,7 @@ use crate::clients::{assert_linked, assert_resolves, clients, link, traced};
 use test_support::dns::DnsServer;
 use test_support::raw::{Refused, Server};
 use test_support::wait;
-use test_support::web::{Asked, Web, reply};
+use test_support::web::{ReceivedRequest, Web, reply};
 
 #[tokio::test]
 async fn a_request_that_fails_on_a_connection_is_linked_to_it() {
@@ -74,21 +74,21 @@ async fn a_refused_request_is_linked_to_its_dial() {
 #[tokio::test]
 async fn a_request_dropped_while_waiting_is_linked_to_its_connection() {
     for h2 in [false, true] {
-        let web = Web::start(async |asked: Asked| match asked.path() {
+        let web = Web::start(async |request: ReceivedRequest| match request.path() {
             "/never" => std::future::pending().await,
             _ => reply("hello"),
         });
         for client in clients(h2) {
-            let (before, url) = (web.asked().len(), web.url("/never"));
+            let (before, url) = (web.requests().len(), web.url("/never"));
             let handle = RequestHandle::new();
             {
                 let mut request = http::Request::get(&url).body(Default::default()).unwrap();
                 request.extensions_mut().insert(handle.clone());
                 let mut waiting = pin!(tower::ServiceExt::oneshot(client.client.clone(), request));
-                let is_received = || web.asked().len() > before;
+                let is_received = || web.requests().len() > before;
                 wait::polling_until("the request", waiting.as_mut(), is_received).await;
             }
-            let port = web.asked()[before].peer.port();
+            let port = web.requests()[before].peer.port();
             let trace = client.sink.snapshot("");
             let record = link(&trace, &handle).0;
             assert_eq!(record.end_reason, Some(EndReason::Cancelled), "{}", client.name);
@@ -123,7 +123,7 @@ async fn a_request_dropped_while_dialling_is_linked_to_its_dial() {
     let client = traced("preset", &sink, client);
     {
         let mut waiting = pin!(client.get("http://web.test/"));
-        wait::polling_until("a query", waiting.as_mut(), || !nameserver.asked().is_empty()).await;
+        wait::polling_until("a query", waiting.as_mut(), || !nameserver.queries().is_empty()).await;
     }
     let trace = sink.snapshot("");
     assert_resolves(&trace);

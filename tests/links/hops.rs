@@ -3,20 +3,20 @@
 use nettrace::{Client, TraceSink};
 
 use crate::clients::{assert_resolves, traced};
-use test_support::web::{Asked, Web, redirect, reply};
+use test_support::web::{ReceivedRequest, Web, redirect, reply};
 
 #[tokio::test]
 async fn hops_over_several_hosts_are_linked() {
     // Each server needs the address of the other, which is known only after both have started.
     let other = std::sync::Arc::new(std::sync::OnceLock::new());
     let there = other.clone();
-    let first = Web::start(async move |asked: Asked| match asked.path() {
+    let first = Web::start(async move |request: ReceivedRequest| match request.path() {
         "/start" => redirect(302, &format!("{}/middle", there.get().expect("the second server has started"))),
         "/last" => redirect(303, "end"),
         _ => reply("the end"),
     });
     let back = first.url("/last");
-    let second = Web::start(async move |asked: Asked| match asked.path() {
+    let second = Web::start(async move |request: ReceivedRequest| match request.path() {
         "/middle" => redirect(307, "/more"),
         _ => redirect(301, &back),
     });
@@ -24,13 +24,13 @@ async fn hops_over_several_hosts_are_linked() {
 
     let sink = TraceSink::new();
     let client = traced("preset", &sink, Client::builder(&sink).build().unwrap());
-    let (handle, port) = client.asked(&first.url("/start")).await;
+    let (handle, port) = client.fetch(&first.url("/start")).await;
 
     let trace = sink.snapshot("");
     assert_resolves(&trace);
-    let requests: Vec<_> = [&first.asked()[..1], &second.asked(), &first.asked()[1..]].concat();
+    let requests: Vec<_> = [&first.requests()[..1], &second.requests(), &first.requests()[1..]].concat();
     assert_eq!(
-        requests.iter().map(Asked::path).collect::<Vec<_>>(),
+        requests.iter().map(ReceivedRequest::path).collect::<Vec<_>>(),
         ["/start", "/middle", "/more", "/last", "/end"]
     );
     let hops = &trace.http_requests;

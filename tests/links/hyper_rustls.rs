@@ -61,7 +61,7 @@ async fn the_connect_layer_counts_encrypted_bytes_only_below_tls() {
             [(client_below_tls(&authority), true), (client_above_tls(&authority), false)]
         {
             for _ in 0..2 {
-                let (request, port) = client.asked(&url).await;
+                let (request, port) = client.fetch(&url).await;
                 let trace = client.sink.snapshot("");
                 let conn = assert_linked(&trace, &request, port);
                 assert_eq!(conn.layer.as_str(), if is_below { "" } else { "application" });

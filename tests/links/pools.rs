@@ -129,8 +129,8 @@ where
 /// of connections that were used.
 async fn assert_all_linked(client: &Traced, urls: &[String]) -> usize {
     let many: Vec<_> = urls.iter().cycle().take(32).collect();
-    let asked = join_all(many.iter().map(|url| client.asked(url))).await;
-    let last = client.asked(&urls[0]).await;
+    let asked = join_all(many.iter().map(|url| client.fetch(url))).await;
+    let last = client.fetch(&urls[0]).await;
     let trace = client.sink.snapshot("");
     for (request, port) in asked.iter().chain([&last]) {
         let conn = assert_linked(&trace, request, *port);
@@ -175,7 +175,7 @@ async fn requests_over_a_cache_are_linked() {
     let sink = TraceSink::new();
     let pool = cache::builder().executor(TokioExecutor::new()).build(http1(&sink));
     let client = client_over(&sink, "cache", pool, in_origin_form);
-    let [first, second] = [client.asked(&web.url("/")).await, client.asked(&web.url("/")).await];
+    let [first, second] = [client.fetch(&web.url("/")).await, client.fetch(&web.url("/")).await];
     assert_eq!(first.1, second.1, "the connection is reused");
     assert_all_linked(&client, &[web.url("/")]).await;
 }

@@ -36,7 +36,7 @@ fn successive_connections_with_the_same_port_are_told_apart() {
         let client = traced("preset", &sink, Client::builder(&sink).build().unwrap());
         let mut asked = Vec::new();
         for i in 0..COUNT {
-            asked.push(client.asked(&format!("http://127.0.0.1/{i}")).await.0);
+            asked.push(client.fetch(&format!("http://127.0.0.1/{i}")).await.0);
             server.ended(i + 1).await;
         }
         let (trace, seen) = (sink.snapshot(""), server.seen());
@@ -66,7 +66,7 @@ fn connections_from_one_port_to_many_servers_are_told_apart() {
         let sink = TraceSink::new();
         let client = traced("preset", &sink, Client::builder(&sink).build().unwrap());
         let urls: Vec<_> = (1..=6).map(|i| format!("http://127.0.0.{i}/{}", i * 100)).collect();
-        let asked = futures_util::future::join_all(urls.iter().map(|url| client.asked(url))).await;
+        let asked = futures_util::future::join_all(urls.iter().map(|url| client.fetch(url))).await;
         let trace = sink.snapshot("");
         for (i, (request, _)) in asked.iter().enumerate() {
             let conn = assert_linked(&trace, request, 40_000);

@@ -20,7 +20,7 @@ use tower::{Layer as _, service_fn};
 use crate::clients::{Traced, assert_linked, assert_resolves, clients, link, traced};
 use test_support::raw::Server;
 use test_support::wait;
-use test_support::web::{Asked, Web, reply};
+use test_support::web::{ReceivedRequest, Web, reply};
 
 /// Returns a client whose dials, except the first, wait for a permit.
 fn slow_to_dial(capture: bool) -> (Traced, Arc<Semaphore>) {
@@ -49,8 +49,8 @@ async fn a_dial_begun_for_one_request_serves_another() {
     for capture in [false, true] {
         let answers = Arc::new(Semaphore::new(0));
         let gate = answers.clone();
-        let web = Web::start(async move |asked: Asked| {
-            if asked.path() == "/wait" {
+        let web = Web::start(async move |request: ReceivedRequest| {
+            if request.path() == "/wait" {
                 gate.acquire().await.expect("never closed").forget();
             }
             reply("hello")
@@ -58,10 +58,10 @@ async fn a_dial_begun_for_one_request_serves_another() {
         let (client, dials) = slow_to_dial(capture);
         let (wait, quick) = (web.url("/wait"), web.url("/quick"));
         // The first request holds the only connection; the dial of the second cannot complete yet.
-        let first = client.asked(&wait);
+        let first = client.fetch(&wait);
         let second = async {
-            wait::until("the first request", || !web.asked().is_empty()).await;
-            let mut second = std::pin::pin!(client.asked(&quick));
+            wait::until("the first request", || !web.requests().is_empty()).await;
+            let mut second = std::pin::pin!(client.fetch(&quick));
             assert!(futures_util::poll!(second.as_mut()).is_pending());
             assert_eq!(client.sink.snapshot("").dials.len(), 2);
             answers.add_permits(1);
@@ -72,7 +72,7 @@ async fn a_dial_begun_for_one_request_serves_another() {
         // The second dial completes in the background, and its connection is used by later requests.
         dials.add_permits(1);
         wait::until("the second connection", || client.sink.snapshot("").tcp_conns.len() == 2).await;
-        let (third, fourth) = tokio::join!(client.asked(&quick), client.asked(&quick));
+        let (third, fourth) = tokio::join!(client.fetch(&quick), client.fetch(&quick));
         assert_ne!(third.1, fourth.1);
 
         let trace = client.sink.snapshot("");
@@ -113,14 +113,14 @@ async fn a_retry_after_a_stale_connection_is_linked_to_the_new_one() {
             let close = Arc::new(Semaphore::new(0));
             let server = closing_server(reset, close.clone());
             let url = format!("http://{}/", server.addr());
-            client.asked(&url).await;
+            client.fetch(&url).await;
             // Lets the connection return to the pool. Then this thread blocks, so the pool does not notice the close.
             wait::settle().await;
             close.add_permits(1);
             std::thread::scope(|scope| scope.spawn(|| server.ended_blocking(1)).join().unwrap());
             // The runtime learns of the close now, but runs this task before the connection's.
             tokio::task::yield_now().await;
-            let (request, _) = client.asked(&url).await;
+            let (request, _) = client.fetch(&url).await;
 
             let trace = client.sink.snapshot("");
             let seen = server.accepted(2).await;

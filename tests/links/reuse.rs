@@ -16,7 +16,7 @@ async fn sequential_requests_are_linked_to_one_connection() {
     for client in clients(false) {
         let mut asked = Vec::new();
         for _ in 0..3 {
-            asked.push(client.asked(&web.url("/")).await);
+            asked.push(client.fetch(&web.url("/")).await);
         }
         let trace = client.sink.snapshot("");
         assert_eq!((trace.tcp_conns.len(), trace.dials.len()), (1, 1), "{}", client.name);
@@ -34,7 +34,7 @@ async fn sequential_requests_are_linked_to_one_connection() {
 /// Makes `count` concurrent requests and asserts their links. Returns the number of connections they used.
 async fn all_at_once(client: &Traced, web: &Web, count: usize) -> usize {
     let url = web.url("/");
-    let asked = join_all((0..count).map(|_| client.asked(&url))).await;
+    let asked = join_all((0..count).map(|_| client.fetch(&url))).await;
     let trace = client.sink.snapshot("");
     assert_eq!(trace.http_requests.len(), count);
     let used: HashSet<_> =
@@ -48,7 +48,7 @@ async fn concurrent_requests_are_linked_to_their_connections() {
     for client in clients(false) {
         // Each request begins a dial, and which connections are used is a race.
         all_at_once(&client, &web, 64).await;
-        let used_again = client.asked(&web.url("/")).await;
+        let used_again = client.fetch(&web.url("/")).await;
         assert_linked(&client.sink.snapshot(""), &used_again.0, used_again.1);
     }
 }
@@ -62,7 +62,7 @@ async fn concurrent_requests_over_four_connections_are_linked_to_them() {
     let url = web.url("/");
     let tasks = (0..64).map(|_| {
         let (client, url) = (client.clone(), url.clone());
-        tokio::spawn(async move { client.asked(&url).await })
+        tokio::spawn(async move { client.fetch(&url).await })
     });
     let asked = join_all(tasks).await;
     let trace = sink.snapshot("");
@@ -97,7 +97,7 @@ async fn http2_requests_are_linked_if_alpn_chooses_the_protocol() {
     let client = Client::builder(&sink).roots(roots).http_version(HttpVersion::Auto).build().unwrap();
     let client = traced("preset", &sink, client);
     let url = format!("https://{}/", web.addr());
-    let asked = join_all((0..8).map(|_| client.asked(&url))).await;
+    let asked = join_all((0..8).map(|_| client.fetch(&url))).await;
     let trace = sink.snapshot("");
     for (request, port) in &asked {
         let conn = assert_linked(&trace, request, *port);
@@ -115,7 +115,7 @@ fn requests_of_two_threads_are_linked_to_one_connection() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let url = web.url("/");
-        let (first, port) = runtime.block_on(client.asked(&url));
+        let (first, port) = runtime.block_on(client.fetch(&url));
         let elsewhere = client.clone();
         let there = url.clone();
         let second = std::thread::spawn(move || {
@@ -125,7 +125,7 @@ fn requests_of_two_threads_are_linked_to_one_connection() {
             loop {
                 deadline.check();
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let (request, other_port) = runtime.block_on(elsewhere.asked(&there));
+                let (request, other_port) = runtime.block_on(elsewhere.fetch(&there));
                 if port == other_port {
                     return request;
                 }

@@ -19,7 +19,7 @@ async fn clients_with_separate_sinks_do_not_mix_records() {
     let asked = join_all((0..60).map(|i| {
         let client = &clients[i % clients.len()];
         let url = &url;
-        async move { (client, client.asked(url).await) }
+        async move { (client, client.fetch(url).await) }
     }));
     let asked = asked.await;
     for client in &clients {
@@ -42,12 +42,12 @@ async fn a_request_is_not_linked_to_a_connection_of_another_sink() {
         let (below, above) = (TraceSink::new(), TraceSink::new());
         // IDs are unique only within a sink: `above` assigns those of the connection in `below` to other records.
         for _ in 0..3 {
-            traced("other", &above, pool(&above, false)).asked(&web.url("/")).await;
+            traced("other", &above, pool(&above, false)).fetch(&web.url("/")).await;
         }
         above.clear();
         let client = TraceRequestLayer::new(&above).capture_connection(capture).layer(inner(&below));
         let client = traced("mixed", &above, client);
-        let (request, port) = client.asked(&web.url("/")).await;
+        let (request, port) = client.fetch(&web.url("/")).await;
         let trace = above.snapshot("");
         let record = link(&trace, &request).0;
         assert!(record.tcp_conn.is_undefined() && record.attempts.is_empty(), "{record:?}");
@@ -68,7 +68,7 @@ async fn stacked_sinks_both_record_the_connection() {
     let client: legacy::Client<_, TraceBody<_>> =
         legacy::Client::builder(TokioExecutor::new()).build(connector);
     let client = traced("stacked", &outer, TraceRequestLayer::new(&outer).layer(client));
-    let (request, port) = client.asked(&web.url("/")).await;
+    let (request, port) = client.fetch(&web.url("/")).await;
     assert_linked(&outer.snapshot(""), &request, port);
     let trace = inner.snapshot("");
     assert_resolves(&trace);

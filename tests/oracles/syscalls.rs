@@ -15,7 +15,7 @@ use test_support::nginx::Nginx;
 use test_support::process::Output;
 use test_support::raw;
 use test_support::require::require_tool;
-use test_support::strace::{self, Call, Socket, Strace, Way};
+use test_support::strace::{self, Call, Direction, Socket, Strace};
 
 #[test]
 fn plain_http_and_dns_over_udp_match_strace() {
@@ -23,9 +23,10 @@ fn plain_http_and_dns_over_udp_match_strace() {
     let site = Site::start();
     let run = run_get(&site, &[&http(site.nginx.http, "/hello")]);
     assert_eq!(run.sockets(), (1, 2));
-    assert_eq!(run.ops(0), [(Way::Write, ""), (Way::Read, "")]);
-    let write = Way::Write;
-    let writes = run.calls.sockets.iter().map(|socket| socket.ops().filter(|op| op.way == write).count());
+    assert_eq!(run.ops(0), [(Direction::Write, ""), (Direction::Read, "")]);
+    let write = Direction::Write;
+    let writes =
+        run.calls.sockets.iter().map(|socket| socket.ops().filter(|op| op.direction == write).count());
     assert_eq!(writes.sum::<usize>(), 3, "a request and two queries");
 }
 
@@ -85,7 +86,7 @@ fn request_bodies_match_strace() {
         assert_eq!(run.trace.http_requests[0].req_content_len, 3 << 20);
         let conn = &run.trace.tcp_conns[0];
         assert!(conn.total_sent_bytes > 3 << 20);
-        let writes = run.ops(0).iter().filter(|(way, _)| *way == Way::Write).count();
+        let writes = run.ops(0).iter().filter(|(direction, _)| *direction == Direction::Write).count();
         assert!(writes > 1 || run.trace.tls_tunnels.is_empty(), "in several writes");
     }
 }
@@ -116,7 +117,7 @@ fn failed_connections_match_strace() {
         conn.close().await
     });
     let run = run_under_strace(&[&get[..], &[&format!("http://{}/", cut.addr())]].concat());
-    assert_eq!(run.ops(0), [(Way::Write, ""), (Way::Read, ""), (Way::Read, "")]);
+    assert_eq!(run.ops(0), [(Direction::Write, ""), (Direction::Read, ""), (Direction::Read, "")]);
     assert!(!run.output.status.success());
 
     let reset = raw::Server::start(async |mut conn| {
@@ -125,7 +126,7 @@ fn failed_connections_match_strace() {
         conn.reset()
     });
     let run = run_under_strace(&[&get[..], &[&format!("http://{}/", reset.addr())]].concat());
-    assert_eq!(run.ops(0), [(Way::Write, ""), (Way::Read, ""), (Way::Read, "ECONNRESET")]);
+    assert_eq!(run.ops(0), [(Direction::Write, ""), (Direction::Read, ""), (Direction::Read, "ECONNRESET")]);
 
     let refused = raw::Refused::on("127.0.0.1:0");
     let run = run_under_strace(&[&get[..], &[&format!("http://{}/", refused.addr)]].concat());
@@ -204,10 +205,10 @@ impl Run {
     }
 
     /// Returns the operations of a TCP connection and their errors, as strace saw them.
-    fn ops(&self, index: usize) -> Vec<(Way, &str)> {
+    fn ops(&self, index: usize) -> Vec<(Direction, &str)> {
         let (local, peer) = endpoints(&self.trace.tcp_conns[index].addr_tuple);
         let socket = self.calls.connection(local, peer).expect("a connection that strace saw");
-        socket.ops().map(|op| (op.way, op.result.as_ref().err().map_or("", String::as_str))).collect()
+        socket.ops().map(|op| (op.direction, op.result.as_ref().err().map_or("", String::as_str))).collect()
     }
 }
 
@@ -237,10 +238,10 @@ fn assert_same_ops(trace: &NetTrace, ops: &SocketTrace, socket: &Socket) {
     assert_eq!(ops.dropped_ops, 0);
     let ours: Vec<SocketOp> = ops.socket_ops.iter().collect();
     let theirs: Vec<&Call> = socket.ops().collect();
-    let plain = |op: &SocketOp| (way(op), result(op));
+    let plain = |op: &SocketOp| (direction(op), result(op));
     assert_eq!(
         ours.iter().map(plain).collect::<Vec<_>>(),
-        theirs.iter().map(|call| (call.way, call.result.clone())).collect::<Vec<_>>(),
+        theirs.iter().map(|call| (call.direction, call.result.clone())).collect::<Vec<_>>(),
         "{ours:#?}\n{socket:#?}"
     );
     for (op, call) in ours.iter().zip(theirs) {
@@ -252,10 +253,10 @@ fn assert_same_ops(trace: &NetTrace, ops: &SocketTrace, socket: &Socket) {
     }
 }
 
-fn way(op: &SocketOp) -> Way {
+fn direction(op: &SocketOp) -> Direction {
     match op.r#type {
-        SocketOpType::Read => Way::Read,
-        SocketOpType::Write => Way::Write,
+        SocketOpType::Read => Direction::Read,
+        SocketOpType::Write => Direction::Write,
         ref other => panic!("{other}"),
     }
 }

@@ -18,7 +18,7 @@ async fn tinyproxy_forwards_http_requests() {
     let (server, web) = (tinyproxy(""), Web::start(greet));
     let (client, sink) = client(proxy(&server.url("http")), |builder| builder);
     assert_eq!(get(&client, &web.url("/a?b")).await.unwrap(), "200 hello /a");
-    let requests = web.asked();
+    let requests = web.requests();
     assert!(requests[0].header("via").contains("tinyproxy"), "{requests:?}");
     assert_eq!(
         (requests[0].uri.to_string().as_str(), requests[0].header("host")),
@@ -45,7 +45,7 @@ async fn credentials_are_sent_to_the_proxy_only() {
     for server in [tinyproxy("BasicAuth joe secret"), squid(None)] {
         let (client, sink) = client(proxy(&server.url_with_login("http")), |builder| builder);
         assert_eq!(get(&client, &web.url("/")).await.unwrap(), "200 hello /");
-        assert!(!web.asked().last().unwrap().headers.contains_key("proxy-authorization"));
+        assert!(!web.requests().last().unwrap().headers.contains_key("proxy-authorization"));
         let trace = finished(&client, &sink).await;
         assert_eq!(story(&trace).request.network_proxy, format!("http://***@{}", server.addr));
     }
@@ -67,7 +67,7 @@ async fn missing_or_wrong_credentials_yield_a_response() {
             assert_eq!(story(&trace).request.resp_status_code, status);
         }
     }
-    assert!(web.asked().is_empty());
+    assert!(web.requests().is_empty());
 }
 
 #[tokio::test]
@@ -90,9 +90,9 @@ async fn forwarded_requests_to_all_servers_share_a_connection() {
     for web in [&first, &second, &first] {
         get(&client, &web.url("/x")).await.unwrap();
     }
-    assert_eq!([first.asked().len(), second.asked().len()], [2, 1]);
+    assert_eq!([first.requests().len(), second.requests().len()], [2, 1]);
     for web in [first, second] {
-        assert!(web.asked().iter().all(|request| request.header("host") == web.addr().to_string()));
+        assert!(web.requests().iter().all(|request| request.header("host") == web.addr().to_string()));
     }
     let trace = finished(&client, &sink).await;
     assert_eq!((trace.dials.len(), trace.tcp_conns.len()), (1, 1));

@@ -22,7 +22,7 @@ use nettrace::{
 use test_support::{
     check,
     pki::{Authority, Leaf},
-    web::{Asked, Content, Web, reply},
+    web::{Content, ReceivedRequest, Web, reply},
 };
 
 /// A certificate authority, and a server certificate that it issued.
@@ -55,8 +55,8 @@ impl Site {
 }
 
 /// Answers with the path of the request.
-async fn greet(asked: Asked) -> http::Response<Content> {
-    reply(format!("hello {}", asked.path()))
+async fn greet(request: ReceivedRequest) -> http::Response<Content> {
+    reply(format!("hello {}", request.path()))
 }
 
 fn proxy(url: &str) -> Proxy {

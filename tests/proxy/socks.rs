@@ -33,7 +33,7 @@ async fn with_socks5h_the_proxy_resolves_names() {
         assert_eq!(socks.target, format!("localhost:{port}"));
         assert_eq!((&socks.failure, &socks.end_reason), (&None, &Some(EndReason::Closed)));
     }
-    assert_eq!(open.asked()[0].header("host"), format!("localhost:{}", open.addr().port()));
+    assert_eq!(open.requests()[0].header("host"), format!("localhost:{}", open.addr().port()));
     assert_eq!(stories[1].request.tcp_conn, stories[2].request.tcp_conn);
     let timings = stories[1].request.timings(&trace);
     assert!(timings.proxy.is_some() && timings.tls.is_some(), "{timings}");

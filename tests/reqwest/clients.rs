@@ -16,8 +16,8 @@ use test_support::{
     raw::{Conn, Server},
 };
 
-/// A way of sending requests with a reqwest client.
-pub(crate) struct Way {
+/// A reqwest client that is untraced, observed, or observed with a disabled sink.
+pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) sink: TraceSink,
     /// The connector layer of all its clients. `None` if they are untraced.
@@ -25,23 +25,23 @@ pub(crate) struct Way {
     roots: Arc<RootCertStore>,
 }
 
-impl Way {
+impl Variant {
     pub(crate) fn observed(roots: Arc<RootCertStore>) -> Self {
-        Way::of("observed", TraceSink::new(), true, roots)
+        Variant::of("observed", TraceSink::new(), true, roots)
     }
 
     pub(crate) fn untraced(roots: Arc<RootCertStore>) -> Self {
-        Way::of("untraced", TraceSink::disabled(), false, roots)
+        Variant::of("untraced", TraceSink::disabled(), false, roots)
     }
 
-    /// Returns the observed way, recording into this sink.
+    /// Returns the observed variant, recording into this sink.
     pub(crate) fn recording(sink: TraceSink, roots: Arc<RootCertStore>) -> Self {
-        Way::of("observed", sink, true, roots)
+        Variant::of("observed", sink, true, roots)
     }
 
     fn of(name: &'static str, sink: TraceSink, is_observed: bool, roots: Arc<RootCertStore>) -> Self {
         let connector = is_observed.then(|| TraceConnectorLayer::new(&sink));
-        Way { name, sink, connector, roots }
+        Variant { name, sink, connector, roots }
     }
 
     /// Returns a builder that ignores the proxy settings of the environment.
@@ -64,7 +64,7 @@ impl Way {
 
     /// Returns an observed client.
     pub(crate) fn client(&self) -> TraceClient {
-        let connector = self.connector.as_ref().expect("an observed way");
+        let connector = self.connector.as_ref().expect("an observed variant");
         TraceClient::new(self.builder().build().unwrap(), connector)
     }
 
@@ -100,23 +100,26 @@ fn untraced_tls(roots: &Arc<RootCertStore>) -> ClientConfig {
     config
 }
 
-/// Returns the three ways: untraced, observed, and observed with a disabled sink.
-pub(crate) fn ways(roots: Arc<RootCertStore>) -> [Way; 3] {
-    let disabled = |name, is_observed| Way::of(name, TraceSink::disabled(), is_observed, roots.clone());
-    [disabled("untraced", false), Way::observed(roots.clone()), disabled("sink is off", true)]
+/// Returns the three variants: untraced, observed, and observed with a disabled sink.
+pub(crate) fn variants(roots: Arc<RootCertStore>) -> [Variant; 3] {
+    let disabled = |name, is_observed| Variant::of(name, TraceSink::disabled(), is_observed, roots.clone());
+    [disabled("untraced", false), Variant::observed(roots.clone()), disabled("sink is off", true)]
 }
 
 /// Returns roots with an authority that has issued no certificate.
-pub(crate) fn nobody() -> Arc<RootCertStore> {
+pub(crate) fn unrelated_roots() -> Arc<RootCertStore> {
     pki::Authority::new("nobody").store()
 }
 
-/// Runs the scenario in every way, and asserts that the outcomes are equal. Returns the observed way and the outcome.
-pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(scenario: impl AsyncFn(&Way) -> T) -> (Way, T) {
-    let [untraced, observed, disabled] = ways(nobody());
+/// Runs the scenario with every variant, and asserts that the outcomes are equal. Returns the observed variant and the
+/// outcome.
+pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
+    scenario: impl AsyncFn(&Variant) -> T,
+) -> (Variant, T) {
+    let [untraced, observed, disabled] = variants(unrelated_roots());
     let expected = scenario(&untraced).await;
-    for way in [&observed, &disabled] {
-        assert_eq!(scenario(way).await, expected, "{}", way.name);
+    for variant in [&observed, &disabled] {
+        assert_eq!(scenario(variant).await, expected, "{}", variant.name);
     }
     let trace = observed.sink.snapshot("");
     check::running(&trace);
@@ -239,7 +242,7 @@ pub(crate) fn hanging() -> Server {
 }
 
 /// Runs a future with the clock paused, so that timeouts expire as soon as every task is idle.
-pub(crate) async fn in_no_time<F: Future>(future: F) -> F::Output {
+pub(crate) async fn with_paused_clock<F: Future>(future: F) -> F::Output {
     tokio::time::pause();
     let output = future.await;
     tokio::time::resume();

@@ -5,7 +5,7 @@ use nettrace::reqwest::RequestBuilderExt as _;
 use nettrace::{ResponseExt as _, TraceSink, TracingEvents, view};
 use tower::Service as _;
 
-use crate::clients::{Way, linked, nobody, peer};
+use crate::clients::{Variant, linked, peer, unrelated_roots};
 use test_support::collector::Collector;
 use test_support::web::{Web, redirect, reply};
 
@@ -13,15 +13,15 @@ use test_support::web::{Web, redirect, reply};
 async fn requests_over_new_and_reused_connections_are_linked() {
     let web = Web::start(async |_| reply("hello"));
     for h2 in [false, true] {
-        let way = Way::observed(nobody());
-        let builder = if h2 { way.builder().http2_prior_knowledge() } else { way.builder() };
+        let variant = Variant::observed(unrelated_roots());
+        let builder = if h2 { variant.builder().http2_prior_knowledge() } else { variant.builder() };
         let client = builder.build().unwrap();
         let mut ports = vec![];
         for _ in 0..3 {
-            let response = way.send(client.get(web.url("/"))).await.unwrap();
+            let response = variant.send(client.get(web.url("/"))).await.unwrap();
             let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
             assert_eq!(response.text().await.unwrap(), "hello");
-            let trace = way.finished();
+            let trace = variant.finished();
             let (record, conn) = linked(&trace, &handle);
             let conn = conn.expect("a linked connection");
             assert_eq!(conn.addr_tuple.src_port, port, "the port that the server saw");
@@ -36,7 +36,7 @@ async fn requests_over_new_and_reused_connections_are_linked() {
             ports.push(port);
         }
         assert!(ports.iter().all(|port| *port == ports[0]), "expected one connection: {ports:?}");
-        let trace = way.finished();
+        let trace = variant.finished();
         assert_eq!((trace.dials.len(), trace.tcp_conns.len()), (1, 1));
         assert_eq!(trace.dials[0].triggered_by, trace.http_requests[0].trace_id);
         assert_eq!(trace.dials[0].established_conn, trace.tcp_conns[0].trace_id);
@@ -49,17 +49,17 @@ async fn unobserved_values_are_not_reported_as_zero() {
     let _guard = tracing::subscriber::set_default(collector.clone());
     let sink = TraceSink::builder().subscriber(TracingEvents::new()).build();
     let web =
-        Web::start(async |asked| if asked.path() == "/a" { redirect(302, "/b") } else { reply("hello") });
-    let way = Way::recording(sink, nobody());
-    let client = way.builder().build().unwrap();
+        Web::start(async |request| if request.path() == "/a" { redirect(302, "/b") } else { reply("hello") });
+    let variant = Variant::recording(sink, unrelated_roots());
+    let client = variant.builder().build().unwrap();
     // This request is not recorded, so its dial belongs to no request.
     client.get(web.url("/")).send().await.unwrap().bytes().await.unwrap();
-    let drawing = view::waterfall(&way.finished()).width(140).to_string();
+    let drawing = view::waterfall(&variant.finished()).width(140).to_string();
     assert!(drawing.contains(" · bytes not observed · close not observed\n"), "{drawing}");
     assert!(!drawing.contains("0 B") && !drawing.contains("still open"), "{drawing}");
 
-    way.send(client.get(web.url("/a"))).await.unwrap().bytes().await.unwrap();
-    let trace = way.finished();
+    variant.send(client.get(web.url("/a"))).await.unwrap().bytes().await.unwrap();
+    let trace = variant.finished();
     let drawing = view::waterfall(&trace).width(140).to_string();
     assert!(drawing.contains("/a · 302 Found") && drawing.contains("  receive "), "{drawing}");
     assert!(!drawing.contains("0 B") && !drawing.contains("no connection"), "{drawing}");
@@ -75,28 +75,28 @@ async fn unobserved_values_are_not_reported_as_zero() {
 
 #[tokio::test]
 async fn concurrent_requests_are_linked_to_their_connections() {
-    let web = Web::start(async |asked| {
-        if asked.path() == "/late" {
+    let web = Web::start(async |request| {
+        if request.path() == "/late" {
             tokio::task::yield_now().await;
         }
         reply("hello")
     });
-    let way = Way::observed(nobody());
-    let client = way.builder().build().unwrap();
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.builder().build().unwrap();
     let mut ports = std::collections::HashSet::new();
     for _ in 0..4 {
         let all = (0..16).map(|n| {
             let path = if n % 2 == 0 { "/" } else { "/late" };
             let request = client.get(web.url(path));
             async {
-                let response = way.send(request).await.unwrap();
+                let response = variant.send(request).await.unwrap();
                 let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
                 response.bytes().await.unwrap();
                 (port, handle)
             }
         });
         let all = futures_util::future::join_all(all).await;
-        let trace = way.finished();
+        let trace = variant.finished();
         for (port, handle) in all {
             let conn = linked(&trace, &handle).1.expect("a linked connection");
             assert_eq!(conn.addr_tuple.src_port, port);
@@ -109,30 +109,30 @@ async fn concurrent_requests_are_linked_to_their_connections() {
 #[tokio::test]
 async fn requests_of_two_clients_with_one_sink_are_linked() {
     let web = Web::start(async |_| reply("hello"));
-    let way = Way::observed(nobody());
-    let clients = [way.builder().build().unwrap(), way.builder().build().unwrap()];
+    let variant = Variant::observed(unrelated_roots());
+    let clients = [variant.builder().build().unwrap(), variant.builder().build().unwrap()];
     for client in clients.iter().cycle().take(6) {
-        let response = way.send(client.get(web.url("/"))).await.unwrap();
+        let response = variant.send(client.get(web.url("/"))).await.unwrap();
         let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
         response.bytes().await.unwrap();
-        let trace = way.finished();
+        let trace = variant.finished();
         assert_eq!(linked(&trace, &handle).1.expect("a linked connection").addr_tuple.src_port, port);
     }
-    assert_eq!(way.finished().dials.len(), 2);
+    assert_eq!(variant.finished().dials.len(), 2);
 }
 
 #[tokio::test]
 async fn a_connection_is_recorded_again_if_it_is_used_after_clear() {
     let web = Web::start(async |_| reply("hello"));
-    let way = Way::observed(nobody());
-    let client = way.builder().build().unwrap();
-    way.send(client.get(web.url("/"))).await.unwrap().bytes().await.unwrap();
-    way.sink.clear();
-    assert_eq!(way.finished().tcp_conns.len(), 0);
-    let response = way.send(client.get(web.url("/"))).await.unwrap();
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.builder().build().unwrap();
+    variant.send(client.get(web.url("/"))).await.unwrap().bytes().await.unwrap();
+    variant.sink.clear();
+    assert_eq!(variant.finished().tcp_conns.len(), 0);
+    let response = variant.send(client.get(web.url("/"))).await.unwrap();
     let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
     response.bytes().await.unwrap();
-    let trace = way.finished();
+    let trace = variant.finished();
     let conn = linked(&trace, &handle).1.expect("a linked connection");
     assert_eq!((conn.addr_tuple.src_port, conn.reused), (port, true));
     assert!(trace.dials[0].triggered_by.is_undefined(), "the request that triggered it was cleared");
@@ -141,8 +141,8 @@ async fn a_connection_is_recorded_again_if_it_is_used_after_clear() {
 #[tokio::test]
 async fn a_service_call_has_a_handle_before_the_response() {
     let web = Web::start(async |_| reply("hello"));
-    let way = Way::observed(nobody());
-    let mut client = way.client();
+    let variant = Variant::observed(unrelated_roots());
+    let mut client = variant.client();
     let request = client.get(web.url("/")).build().unwrap();
     let sent = client.call(request);
     let handle = sent.request_handle().clone();
@@ -159,46 +159,46 @@ async fn a_service_call_has_a_handle_before_the_response() {
 async fn unrecorded_requests_leave_a_dial_without_a_trigger() {
     // `send` records the dial, but no request.
     let web = Web::start(async |_| reply("hello"));
-    let way = Way::observed(nobody());
-    let client = way.client();
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.client();
     client.get(web.url("/")).send().await.unwrap().bytes().await.unwrap();
-    let trace = way.finished();
+    let trace = variant.finished();
     assert_eq!((trace.http_requests.len(), trace.dials.len()), (0, 1));
     assert!(trace.dials[0].triggered_by.is_undefined());
     // A later request over this connection is linked to it nevertheless.
     let response = client.get(web.url("/")).send_traced(&client).await.unwrap();
     let (port, handle) = (peer(&response), response.request_handle().unwrap().clone());
     response.bytes().await.unwrap();
-    let trace = way.finished();
+    let trace = variant.finished();
     assert_eq!(linked(&trace, &handle).1.expect("a linked connection").addr_tuple.src_port, port);
 }
 
 #[tokio::test]
 async fn a_request_over_an_unrecorded_connection_is_not_linked() {
     let web = Web::start(async |_| reply("hello"));
-    let way = Way::observed(nobody());
-    let client = way.client();
-    way.sink.set_enabled(false);
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.client();
+    variant.sink.set_enabled(false);
     client.get(web.url("/")).send_traced(&client).await.unwrap().bytes().await.unwrap();
-    way.sink.set_enabled(true);
+    variant.sink.set_enabled(true);
     client.get(web.url("/")).send_traced(&client).await.unwrap().bytes().await.unwrap();
-    let trace = way.finished();
+    let trace = variant.finished();
     assert_eq!((trace.http_requests.len(), trace.dials.len()), (1, 0));
     assert!(trace.http_requests[0].tcp_conn.is_undefined());
 }
 
 #[tokio::test]
 async fn body_lengths_are_recorded_for_streams_and_buffers() {
-    let web = Web::start(async |asked| reply(asked.body));
-    let way = Way::observed(nobody());
-    let client = way.builder().build().unwrap();
+    let web = Web::start(async |request| reply(request.body));
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.builder().build().unwrap();
     let pieces = [Ok::<_, std::io::Error>("he"), Ok("llo")];
     let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
     for (body, is_stream) in [(reqwest::Body::from("hello"), false), (stream, true)] {
-        let response = way.send(client.post(web.url("/")).body(body)).await.unwrap();
+        let response = variant.send(client.post(web.url("/")).body(body)).await.unwrap();
         let handle = response.request_handle().unwrap().clone();
         assert_eq!(response.text().await.unwrap(), "hello");
-        let trace = way.finished();
+        let trace = variant.finished();
         let (record, _) = linked(&trace, &handle);
         assert_eq!((record.req_content_len, record.resp_content_len), (5, 5));
         assert_eq!(record.req_body_end_at.is_undefined(), !is_stream);

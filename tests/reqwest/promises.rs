@@ -8,21 +8,22 @@ use futures_util::{StreamExt as _, stream};
 use nettrace::record::EndReason;
 use reqwest::Body;
 
-use crate::clients::{Fault, answer, answer_hello, hanging, in_no_time, peer, same, talk, upgrading};
+use crate::clients::{Fault, answer, answer_hello, hanging, peer, same, talk, upgrading, with_paused_clock};
 use test_support::errors::{CallerError, find};
 use test_support::raw::{Refused, Server};
 use test_support::web::{Web, redirect, reply, status};
 
 #[tokio::test]
 async fn request_heads_are_the_same() {
-    let web = Web::start(async |asked| {
-        let names: Vec<_> = asked.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
-        reply(format!("{} {}\n{}", asked.method, asked.uri, names.join("\n")))
+    let web = Web::start(async |request| {
+        let names: Vec<_> =
+            request.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        reply(format!("{} {}\n{}", request.method, request.uri, names.join("\n")))
     });
-    let (_, outcome) = same(async |way| {
-        let client = way.builder().user_agent("me/1").build().unwrap();
+    let (_, outcome) = same(async |variant| {
+        let client = variant.builder().user_agent("me/1").build().unwrap();
         let request = client.get(web.url("/a?b=c#d")).basic_auth("joe", Some("secret")).header("x-a", "b");
-        answer(way.send(request).await).await
+        answer(variant.send(request).await).await
     })
     .await;
     let outcome = outcome.unwrap();
@@ -36,11 +37,11 @@ async fn request_heads_are_the_same() {
 async fn connections_are_reused_as_the_idle_limit_allows() {
     let web = Web::start(async |_| reply("hello"));
     for idle in [usize::MAX, 0] {
-        let (observed, is_same) = same(async |way| {
-            let client = way.builder().pool_max_idle_per_host(idle).build().unwrap();
+        let (observed, is_same) = same(async |variant| {
+            let client = variant.builder().pool_max_idle_per_host(idle).build().unwrap();
             let mut ports = vec![];
             for _ in 0..3 {
-                let response = way.send(client.get(web.url("/"))).await.unwrap();
+                let response = variant.send(client.get(web.url("/"))).await.unwrap();
                 ports.push(peer(&response));
                 response.bytes().await.unwrap();
             }
@@ -60,12 +61,12 @@ async fn a_connection_with_connection_close_is_not_reused() {
         conn.close().await
     });
     let url = format!("http://{}/", server.addr());
-    let (observed, outcomes) = same(async |way| {
-        let client = way.builder().build().unwrap();
+    let (observed, outcomes) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
         let mut outcomes = vec![];
         for _ in 0..3 {
             let request = client.post(&url).body("");
-            outcomes.push(answer(way.send(request).await).await.unwrap().body);
+            outcomes.push(answer(variant.send(request).await).await.unwrap().body);
         }
         outcomes
     })
@@ -80,18 +81,19 @@ async fn a_connection_with_connection_close_is_not_reused() {
 #[tokio::test]
 async fn a_retry_policy_resends_buffers_and_not_streams() {
     for (is_stream, asked) in [(false, 3), (true, 1)] {
-        let (observed, outcome) = same(async |way| {
-            let web = Web::start(async |asked| if asked.body == "data" { status(503) } else { status(400) });
+        let (observed, outcome) = same(async |variant| {
+            let web =
+                Web::start(async |request| if request.body == "data" { status(503) } else { status(400) });
             let retry = reqwest::retry::for_host("127.0.0.1").no_budget().max_retries_per_request(2);
             let retry = retry.classify_fn(|sent| match sent.status() {
                 Some(status) if status == 503 => sent.retryable(),
                 _ => sent.success(),
             });
-            let client = way.builder().retry(retry).build().unwrap();
+            let client = variant.builder().retry(retry).build().unwrap();
             let stream = Body::wrap_stream(stream::iter([Ok::<_, std::io::Error>("data")]));
             let body = if is_stream { stream } else { Body::from("data") };
-            let response = way.send(client.post(web.url("/")).body(body)).await;
-            (response.unwrap().status().as_u16(), web.asked().len())
+            let response = variant.send(client.post(web.url("/")).body(body)).await;
+            (response.unwrap().status().as_u16(), web.requests().len())
         })
         .await;
         assert_eq!(outcome, (503, asked));
@@ -104,20 +106,20 @@ async fn a_retry_policy_resends_buffers_and_not_streams() {
 async fn upgrades_are_the_same() {
     let server = upgrading();
     let url = format!("http://{}/", server.addr());
-    let (observed, received) = same(async |way| {
-        let client = way.builder().build().unwrap();
+    let (observed, received) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
         let request = client.get(&url).header("connection", "upgrade").header("upgrade", "echo");
-        talk(way.send(request).await.unwrap()).await
+        talk(variant.send(request).await.unwrap()).await
     })
     .await;
     assert_eq!(received, "hiecho");
     let record = &observed.finished().http_requests[0];
     assert_eq!((record.resp_status_code, &record.end_reason), (101, &Some(EndReason::Closed)));
 
-    let (_, fault) = same(async |way| {
+    let (_, fault) = same(async |variant| {
         let web = Web::start(async |_| reply("no"));
-        let client = way.builder().build().unwrap();
-        let response = way.send(client.get(web.url("/"))).await.unwrap();
+        let client = variant.builder().build().unwrap();
+        let response = variant.send(client.get(web.url("/"))).await.unwrap();
         let error = response.upgrade().await.expect_err("not an upgrade");
         Fault::of(&error)
     })
@@ -132,8 +134,8 @@ async fn timeouts_of_clients_and_requests_are_the_same() {
     let (short, long) = (Duration::from_secs(60), Duration::from_secs(120));
     for path in ["/head", "/body"] {
         for kind in ["client", "request", "read"] {
-            let (_, outcome) = same(async |way| {
-                let builder = way.builder();
+            let (_, outcome) = same(async |variant| {
+                let builder = variant.builder();
                 let client = match kind {
                     "client" => builder.timeout(short),
                     "request" => builder.timeout(long),
@@ -145,10 +147,10 @@ async fn timeouts_of_clients_and_requests_are_the_same() {
                     request = request.timeout(short);
                 }
                 if path == "/head" {
-                    return in_no_time(async { answer(way.send(request).await).await }).await;
+                    return with_paused_clock(async { answer(variant.send(request).await).await }).await;
                 }
-                let response = way.send(request).await;
-                in_no_time(answer(response)).await
+                let response = variant.send(request).await;
+                with_paused_clock(answer(response)).await
             })
             .await;
             let fault = match outcome {
@@ -178,16 +180,16 @@ async fn errors_before_the_response_are_the_same() {
         ("http://[bad/".into(), vec!["builder"]),
         ("ftp://a.test/".into(), vec!["builder"]),
     ] {
-        let (_, outcome) = same(async |way| {
-            let client = way.builder().build().unwrap();
-            answer(way.send(client.get(&url)).await).await
+        let (_, outcome) = same(async |variant| {
+            let client = variant.builder().build().unwrap();
+            answer(variant.send(client.get(&url)).await).await
         })
         .await;
         assert_eq!(outcome.unwrap_err().is, is, "{url}");
     }
-    let (_, outcome) = same(async |way| {
-        let client = way.builder().https_only(true).build().unwrap();
-        answer(way.send(client.get("http://a.test/")).await).await
+    let (_, outcome) = same(async |variant| {
+        let client = variant.builder().https_only(true).build().unwrap();
+        answer(variant.send(client.get("http://a.test/")).await).await
     })
     .await;
     assert_eq!(outcome.unwrap_err().is, ["builder"]);
@@ -196,9 +198,9 @@ async fn errors_before_the_response_are_the_same() {
 #[tokio::test]
 async fn errors_for_a_status_are_the_same() {
     let web = Web::start(async |_| status(404));
-    let (observed, fault) = same(async |way| {
-        let client = way.builder().build().unwrap();
-        let response = way.send(client.get(web.url("/"))).await.unwrap();
+    let (observed, fault) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
+        let response = variant.send(client.get(web.url("/"))).await.unwrap();
         Fault::of(&response.error_for_status().unwrap_err())
     })
     .await;
@@ -231,9 +233,9 @@ async fn errors_within_a_body_are_the_same() {
     });
     for path in ["/short", "/chunks", "/reset"] {
         let url = format!("http://{}{path}", server.addr());
-        let (observed, outcome) = same(async |way| {
-            let client = way.builder().build().unwrap();
-            answer(way.send(client.get(&url)).await).await
+        let (observed, outcome) = same(async |variant| {
+            let client = variant.builder().build().unwrap();
+            answer(variant.send(client.get(&url)).await).await
         })
         .await;
         let fault = outcome.unwrap().body.unwrap_err();
@@ -249,11 +251,11 @@ async fn errors_of_the_request_body_are_the_same() {
         conn.read_to_end().await
     });
     let url = format!("http://{}/", server.addr());
-    let (observed, fault) = same(async |way| {
-        let client = way.builder().build().unwrap();
+    let (observed, fault) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
         let pieces = [Ok(Bytes::from_static(b"page")), Err(CallerError(3))];
         let request = client.post(&url).body(Body::wrap_stream(stream::iter(pieces)));
-        let error = way.send(request).await.unwrap_err();
+        let error = variant.send(request).await.unwrap_err();
         assert_eq!(find(&error), Some(&CallerError(3)), "the error itself is in the chain");
         Fault::of(&error)
     })
@@ -264,34 +266,34 @@ async fn errors_of_the_request_body_are_the_same() {
 
 #[tokio::test]
 async fn redirects_are_followed_the_same_way() {
-    let web = Web::start(async |asked| {
-        let code = asked.path().trim_start_matches('/').parse().unwrap_or(0);
+    let web = Web::start(async |request| {
+        let code = request.path().trim_start_matches('/').parse().unwrap_or(0);
         if code != 0 {
             return redirect(code, "/there");
         }
         let fields =
-            ["authorization", "referer", "content-type", "content-length"].map(|name| asked.header(name));
-        reply(format!("{} {:?} {fields:?}", asked.method, asked.body))
+            ["authorization", "referer", "content-type", "content-length"].map(|name| request.header(name));
+        reply(format!("{} {:?} {fields:?}", request.method, request.body))
     });
     for code in [301, 302, 303, 307, 308] {
         for method in ["GET", "POST", "PUT", "HEAD"] {
-            let (_, outcome) = same(async |way| {
-                let client = way.builder().build().unwrap();
+            let (_, outcome) = same(async |variant| {
+                let client = variant.builder().build().unwrap();
                 let mut request = client.request(method.parse().unwrap(), web.url(&format!("/{code}")));
                 request = request.bearer_auth("token").header("content-type", "text/plain");
                 if method.starts_with('P') {
                     request = request.body("data");
                 }
-                answer(way.send(request).await).await
+                answer(variant.send(request).await).await
             })
             .await;
             assert_eq!(outcome.unwrap().url, web.url("/there"), "{code} {method}");
         }
         // A stream cannot be sent twice.
-        let (_, outcome) = same(async |way| {
-            let client = way.builder().build().unwrap();
+        let (_, outcome) = same(async |variant| {
+            let client = variant.builder().build().unwrap();
             let body = Body::wrap_stream(stream::iter([Ok::<_, CallerError>("data")]));
-            answer(way.send(client.put(web.url(&format!("/{code}"))).body(body)).await).await
+            answer(variant.send(client.put(web.url(&format!("/{code}"))).body(body)).await).await
         })
         .await;
         let status = outcome.unwrap().status.as_u16();
@@ -314,13 +316,13 @@ async fn streamed_bodies_are_the_same_in_both_directions() {
         }
     });
     let url = format!("http://{}/", server.addr());
-    let (observed, (whole, length, pieces)) = same(async |way| {
-        let client = way.builder().build().unwrap();
+    let (observed, (whole, length, pieces)) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
         let body = || Body::wrap_stream(stream::iter(["a", "b"].map(Ok::<_, CallerError>)));
-        let response = way.send(client.post(&url).body(body())).await.unwrap();
+        let response = variant.send(client.post(&url).body(body())).await.unwrap();
         let length = response.content_length();
         let whole: Vec<_> = response.bytes_stream().map(Result::unwrap).collect().await;
-        let mut response = way.send(client.post(&url).body(body())).await.unwrap();
+        let mut response = variant.send(client.post(&url).body(body())).await.unwrap();
         let mut pieces = vec![];
         while let Some(piece) = response.chunk().await.unwrap() {
             pieces.extend(piece);
@@ -337,12 +339,13 @@ async fn streamed_bodies_are_the_same_in_both_directions() {
 
 #[tokio::test]
 async fn a_response_can_be_the_body_of_a_request() {
-    let web =
-        Web::start(async |asked| if asked.path() == "/get" { reply("pipe me") } else { reply(asked.body) });
-    let (observed, outcome) = same(async |way| {
-        let client = way.builder().build().unwrap();
-        let response = way.send(client.get(web.url("/get"))).await.unwrap();
-        answer(way.send(client.post(web.url("/pipe")).body(response)).await).await.unwrap().body
+    let web = Web::start(
+        async |request| if request.path() == "/get" { reply("pipe me") } else { reply(request.body) },
+    );
+    let (observed, outcome) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
+        let response = variant.send(client.get(web.url("/get"))).await.unwrap();
+        answer(variant.send(client.post(web.url("/pipe")).body(response)).await).await.unwrap().body
     })
     .await;
     assert_eq!(outcome, Ok("pipe me".into()));
@@ -353,12 +356,13 @@ async fn a_response_can_be_the_body_of_a_request() {
 async fn connector_layers_of_the_caller_are_kept() {
     // The caller's layers limit the number of concurrent dials and the duration of each.
     let web = Web::start(async |_| reply("hello"));
-    let (observed, outcome) = same(async |way| {
-        let builder = way.builder().connector_layer(tower::limit::concurrency::ConcurrencyLimitLayer::new(1));
+    let (observed, outcome) = same(async |variant| {
+        let builder =
+            variant.builder().connector_layer(tower::limit::concurrency::ConcurrencyLimitLayer::new(1));
         let builder = builder.connector_layer(tower::timeout::TimeoutLayer::new(Duration::from_secs(60)));
         let client = builder.build().unwrap();
-        let all =
-            (0..4).map(|_| async { answer(way.send(client.get(web.url("/"))).await).await.unwrap().body });
+        let all = (0..4)
+            .map(|_| async { answer(variant.send(client.get(web.url("/"))).await).await.unwrap().body });
         futures_util::future::join_all(all).await
     })
     .await;
@@ -369,10 +373,10 @@ async fn connector_layers_of_the_caller_are_kept() {
 #[tokio::test]
 async fn http2_requests_share_a_connection() {
     let web = Web::start(async |_| reply("hello"));
-    let (observed, ports) = same(async |way| {
-        let client = way.builder().http2_prior_knowledge().build().unwrap();
+    let (observed, ports) = same(async |variant| {
+        let client = variant.builder().http2_prior_knowledge().build().unwrap();
         let all = (0..32).map(|_| async {
-            let response = way.send(client.get(web.url("/"))).await.unwrap();
+            let response = variant.send(client.get(web.url("/"))).await.unwrap();
             let port = peer(&response);
             (response.version(), response.text().await.unwrap(), port)
         });

@@ -4,7 +4,7 @@ use nettrace::ResponseExt as _;
 use nettrace::record::EndReason;
 use reqwest::Proxy;
 
-use crate::clients::{Way, answer, linked, same};
+use crate::clients::{Variant, answer, linked, same};
 use test_support::pki::Authority;
 use test_support::proxies::{PASSWORD, ProxyServer, microsocks, tinyproxy};
 use test_support::require::require_tool;
@@ -13,9 +13,9 @@ use test_support::web::{Web, reply};
 /// Makes one request through the proxy with each client, and asserts that the outcomes are equal.
 async fn check_request(proxy: &ProxyServer, scheme: &str, url: &str) {
     let proxy_url = proxy.url_with_login(scheme);
-    let (observed, outcome) = same(async |way| {
-        let client = way.builder().proxy(Proxy::all(&proxy_url).unwrap()).build().unwrap();
-        answer(way.send(client.get(url)).await).await
+    let (observed, outcome) = same(async |variant| {
+        let client = variant.builder().proxy(Proxy::all(&proxy_url).unwrap()).build().unwrap();
+        answer(variant.send(client.get(url)).await).await
     })
     .await;
     assert_eq!(outcome.unwrap().body, Ok("hello".into()));
@@ -59,13 +59,13 @@ async fn tls_inside_a_proxy_tunnel_is_linked() {
     let web = Web::tls(authority.issue(&["127.0.0.1"]).server(), async |_| reply("hello"));
     let url = format!("https://{}/", web.addr());
     for (proxy, scheme) in [(tinyproxy("BasicAuth joe secret"), "http"), (microsocks(true), "socks5h")] {
-        let way = Way::observed(authority.store());
+        let variant = Variant::observed(authority.store());
         let proxy = Proxy::all(proxy.url_with_login(scheme)).unwrap();
-        let client = way.builder().proxy(proxy).build().unwrap();
-        let response = way.send(client.get(&url)).await.unwrap();
+        let client = variant.builder().proxy(proxy).build().unwrap();
+        let response = variant.send(client.get(&url)).await.unwrap();
         let handle = response.request_handle().unwrap().clone();
         assert_eq!(response.text().await.unwrap(), "hello");
-        let trace = way.finished();
+        let trace = variant.finished();
         let (request, conn) = linked(&trace, &handle);
         let [tunnel] = &trace.tls_tunnels[..] else { panic!("expected one tunnel") };
         assert_eq!(request.tls_tunnel, tunnel.trace_id, "{scheme}");
@@ -83,9 +83,9 @@ async fn a_refusal_by_the_proxy_fails_the_dial_and_the_request() {
         // For an `https` URL, the tunnel through the proxy is part of the dial.
         let url = format!("https://{}/", web.addr());
         let proxy_url = proxy.url(scheme);
-        let (observed, outcome) = same(async |way| {
-            let client = way.builder().proxy(Proxy::all(&proxy_url).unwrap()).build().unwrap();
-            answer(way.send(client.get(&url)).await).await
+        let (observed, outcome) = same(async |variant| {
+            let client = variant.builder().proxy(Proxy::all(&proxy_url).unwrap()).build().unwrap();
+            answer(variant.send(client.get(&url)).await).await
         })
         .await;
         assert_eq!(outcome.unwrap_err().is, ["request", "connect"], "{scheme}");

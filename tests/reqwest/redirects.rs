@@ -5,20 +5,20 @@ use nettrace::reqwest::{Observer, RequestBuilderExt as _};
 use nettrace::{Failure, ResponseExt as _};
 use reqwest::redirect::Policy;
 
-use crate::clients::{Way, answer, nobody, same};
+use crate::clients::{Variant, answer, same, unrelated_roots};
 use test_support::raw::Refused;
 use test_support::web::{Web, redirect, reply};
 
 #[tokio::test]
 async fn every_hop_is_recorded_as_a_request() {
-    let web = Web::start(async |asked| match asked.path() {
+    let web = Web::start(async |request| match request.path() {
         "/a" => redirect(302, "/b"),
         "/b" => redirect(307, "/c"),
         _ => reply("there"),
     });
-    let (observed, outcome) = same(async |way| {
-        let client = way.builder().build().unwrap();
-        answer(way.send(client.post(web.url("/a")).body("data")).await).await
+    let (observed, outcome) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
+        answer(variant.send(client.post(web.url("/a")).body("data")).await).await
     })
     .await;
     let outcome = outcome.unwrap();
@@ -42,32 +42,32 @@ async fn every_hop_is_recorded_as_a_request() {
 
 #[tokio::test]
 async fn each_hop_has_the_length_of_its_own_body() {
-    let web = Web::start(async |asked| match asked.path() {
+    let web = Web::start(async |request| match request.path() {
         "/303" => redirect(303, "/there"),
         "/307" => redirect(307, "/there"),
         _ => reply("there"),
     });
     for (path, sent) in [("/303", [4, 0]), ("/307", [4, 4]), ("/there", [4, 0])] {
-        let way = Way::observed(nobody());
-        let client = way.builder().build().unwrap();
-        way.send(client.put(web.url(path)).body("data")).await.unwrap().bytes().await.unwrap();
-        let trace = way.finished();
+        let variant = Variant::observed(unrelated_roots());
+        let client = variant.builder().build().unwrap();
+        variant.send(client.put(web.url(path)).body("data")).await.unwrap().bytes().await.unwrap();
+        let trace = variant.finished();
         let hops = trace.http_requests.iter().map(|hop| hop.req_content_len);
         assert!(hops.eq(sent.into_iter().take(trace.http_requests.len())), "{path}");
     }
     let refused = Refused::on("127.0.0.1:0");
-    let way = Way::observed(nobody());
-    let client = way.builder().build().unwrap();
-    way.send(client.put(format!("http://{}/", refused.addr)).body("data")).await.unwrap_err();
-    assert_eq!(way.finished().http_requests[0].req_content_len, 0, "the body was not sent");
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.builder().build().unwrap();
+    variant.send(client.put(format!("http://{}/", refused.addr)).body("data")).await.unwrap_err();
+    assert_eq!(variant.finished().http_requests[0].req_content_len, 0, "the body was not sent");
 }
 
 #[tokio::test]
 async fn a_handle_has_the_id_of_the_last_hop_and_a_trace_of_all() {
     let web =
-        Web::start(async |asked| if asked.path() == "/a" { redirect(303, "/b") } else { reply("there") });
-    let way = Way::observed(nobody());
-    let client = way.client();
+        Web::start(async |request| if request.path() == "/a" { redirect(303, "/b") } else { reply("there") });
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.client();
     let sent = client.get(web.url("/a")).send_traced(&client);
     let handle = sent.request_handle().clone();
     let first = handle.id();
@@ -85,9 +85,9 @@ async fn a_redirect_to_a_refusing_address_fails_the_second_hop() {
     let target = format!("http://{}/x", refused.addr);
     let location = target.clone();
     let web = Web::start(async move |_| redirect(301, &location));
-    let (observed, outcome) = same(async |way| {
-        let client = way.builder().build().unwrap();
-        answer(way.send(client.get(web.url("/a"))).await).await
+    let (observed, outcome) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
+        answer(variant.send(client.get(web.url("/a"))).await).await
     })
     .await;
     assert_eq!(outcome.unwrap_err().is, ["request", "connect"]);
@@ -103,7 +103,7 @@ type Case = (&'static str, fn() -> Policy, Option<Failure>, usize);
 
 #[tokio::test]
 async fn redirects_that_are_not_followed_are_recorded() {
-    let web = Web::start(async |asked| match asked.path() {
+    let web = Web::start(async |request| match request.path() {
         "/loop" => redirect(302, "/loop"),
         "/mail" => redirect(302, "mailto:joe@a.test"),
         "/bad" => redirect(302, "http://www.yikes{KABOOM}"),
@@ -123,23 +123,23 @@ async fn redirects_that_are_not_followed_are_recorded() {
         ("/bad", Policy::default, None, 1),
     ];
     for (path, policy, failure, requests) in policies {
-        let (observed, _) = same(async |way| {
-            let observer = Observer::new(&way.sink).redirect(policy());
-            let mut builder = way.builder_with(observer);
-            if way.name == "untraced" {
+        let (observed, _) = same(async |variant| {
+            let observer = Observer::new(&variant.sink).redirect(policy());
+            let mut builder = variant.builder_with(observer);
+            if variant.name == "untraced" {
                 builder = builder.redirect(policy());
             }
             let client = builder.build().unwrap();
-            answer(way.send(client.get(web.url(path))).await).await
+            answer(variant.send(client.get(web.url(path))).await).await
         })
         .await;
         let trace = observed.finished();
         assert_eq!(trace.http_requests.len(), requests, "{path}");
         assert_eq!(trace.http_requests.last().unwrap().failure, failure, "{path}");
     }
-    let (observed, outcome) = same(async |way| {
-        let client = way.builder().build().unwrap();
-        answer(way.send(client.get(web.url("/mail"))).await).await
+    let (observed, outcome) = same(async |variant| {
+        let client = variant.builder().build().unwrap();
+        answer(variant.send(client.get(web.url("/mail"))).await).await
     })
     .await;
     // reqwest reports the unsupported scheme as an error of the builder.
@@ -150,13 +150,13 @@ async fn redirects_that_are_not_followed_are_recorded() {
 #[tokio::test]
 async fn a_policy_that_is_set_later_applies_and_its_hops_are_not_recorded() {
     let web =
-        Web::start(async |asked| if asked.path() == "/a" { redirect(302, "/b") } else { reply("there") });
-    let way = Way::observed(nobody());
-    let client = way.builder().redirect(Policy::limited(5)).build().unwrap();
-    let response = way.send(client.get(web.url("/a"))).await.unwrap();
+        Web::start(async |request| if request.path() == "/a" { redirect(302, "/b") } else { reply("there") });
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.builder().redirect(Policy::limited(5)).build().unwrap();
+    let response = variant.send(client.get(web.url("/a"))).await.unwrap();
     assert_eq!(response.url().path(), "/b");
     response.bytes().await.unwrap();
-    let trace = way.finished();
+    let trace = variant.finished();
     assert_eq!(trace.http_requests.len(), 1);
     assert_eq!(trace.http_requests[0].resp_status_code, 200);
 }

@@ -4,7 +4,7 @@ use nettrace::TraceSink;
 use nettrace::reqwest::{ObserveError, RequestBuilderExt as _, trace};
 use reqwest::{Client, ClientBuilder};
 
-use crate::clients::{Way, nobody};
+use crate::clients::{Variant, unrelated_roots};
 use test_support::web::{Web, reply};
 
 /// A setting's name, and the function that sets it.
@@ -37,8 +37,8 @@ fn a_value_that_looks_like_a_setting_is_accepted() {
 #[tokio::test]
 async fn settings_made_before_and_after_installing_apply() {
     let web = Web::start(async |_| reply("hello"));
-    let way = Way::observed(nobody());
-    let client = nettrace::reqwest::Observer::new(&way.sink)
+    let variant = Variant::observed(unrelated_roots());
+    let client = nettrace::reqwest::Observer::new(&variant.sink)
         .install(Client::builder().no_proxy().user_agent("before/1"))
         .unwrap()
         .configure(|builder| {
@@ -48,8 +48,8 @@ async fn settings_made_before_and_after_installing_apply() {
         .build()
         .unwrap();
     client.get(web.url("/")).send_traced(&client).await.unwrap();
-    let asked = &web.asked()[0];
-    assert_eq!((asked.header("user-agent"), asked.header("x-after")), ("before/1", "yes"));
+    let received = &web.requests()[0];
+    assert_eq!((received.header("user-agent"), received.header("x-after")), ("before/1", "yes"));
 }
 
 #[test]
@@ -62,11 +62,11 @@ fn the_defaults_need_no_process_wide_crypto_provider() {
 
 #[test]
 fn debug_output_contains_no_secrets() {
-    let way = Way::observed(nobody());
-    let client = way.client();
+    let variant = Variant::observed(unrelated_roots());
+    let client = variant.client();
     let sent = client.get("http://joe:secret@a.test/?token=secret").send_traced(&client);
-    assert!(!format!("{sent:?} {:?}", way.sink).contains("secret"));
+    assert!(!format!("{sent:?} {:?}", variant.sink).contains("secret"));
     drop(sent);
-    let trace = way.finished();
+    let trace = variant.finished();
     assert_eq!(trace.http_requests.len(), 1, "a request that is never polled is recorded, too");
 }

@@ -12,15 +12,18 @@ use nettrace::{Client, Failure, ResponseExt as _, TraceSink};
 use reqwest::{Body, RequestBuilder};
 use tower::ServiceExt as _;
 
-use crate::clients::{Answer, Way, answer, answer_hello, hanging, in_no_time, nobody, talk, upgrading, ways};
+use crate::clients::{
+    Answer, Variant, answer, answer_hello, hanging, talk, unrelated_roots, upgrading, variants,
+    with_paused_clock,
+};
 use test_support::check;
 use test_support::pki::Authority;
 use test_support::raw::{Refused, Server};
-use test_support::web::{Asked, Web, redirect, reply};
+use test_support::web::{ReceivedRequest, Web, redirect, reply};
 
 /// An observed reqwest client and a [`Client`] that trust the same authority.
 struct Tiers {
-    observing: Way,
+    observing: Variant,
     client: reqwest::Client,
     full: Client,
     sink: TraceSink,
@@ -28,7 +31,7 @@ struct Tiers {
 
 impl Tiers {
     fn new(authority: &Authority) -> Self {
-        let observing = Way::observed(authority.store());
+        let observing = Variant::observed(authority.store());
         let client = observing.builder().build().unwrap();
         let sink = TraceSink::new();
         let full = Client::builder(&sink).roots(Roots::from_pem(authority.pem()).unwrap()).user_agent(None);
@@ -59,7 +62,7 @@ impl Tiers {
     }
 }
 
-/// Returns the fields that both ways record.
+/// Returns the fields that both record.
 fn common_fields(record: &HttpReqTrace, trace: &NetTrace) -> BTreeMap<&'static str, String> {
     let conn = trace.tcp_conns.get(&record.tcp_conn);
     let tls = trace.tls_tunnels.get(&record.tls_tunnel);
@@ -84,10 +87,10 @@ fn common_fields(record: &HttpReqTrace, trace: &NetTrace) -> BTreeMap<&'static s
 #[tokio::test]
 async fn responses_and_records_over_http_and_https_are_the_same() {
     let authority = Authority::new("known");
-    let answers = async |asked: test_support::web::Asked| match asked.path() {
+    let answers = async |request: test_support::web::ReceivedRequest| match request.path() {
         "/a" => redirect(302, "/b"),
         "/empty" => reply(""),
-        _ => reply(format!("{} {:?}", asked.method, asked.body)),
+        _ => reply(format!("{} {:?}", request.method, request.body)),
     };
     let plain = Web::start(answers);
     let secure = Web::tls(authority.issue(&["127.0.0.1"]).server(), answers);
@@ -176,8 +179,8 @@ async fn failures_are_the_same() {
 async fn send_through_returns_a_response_of_reqwest_or_a_failure() {
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
-    let web = Web::start(async |asked| reply(asked.body));
-    let reqwest = Way::observed(nobody()).builder().build().unwrap();
+    let web = Web::start(async |request| reply(request.body));
+    let reqwest = Variant::observed(unrelated_roots()).builder().build().unwrap();
 
     let pieces = ["one", "two"].map(Ok::<_, std::io::Error>);
     let stream = Body::wrap_stream(futures_util::stream::iter(pieces));
@@ -204,19 +207,19 @@ async fn send_through_returns_a_response_of_reqwest_or_a_failure() {
 async fn timeouts_apply_to_the_response_body() {
     let server = hanging();
     let url = format!("http://{}/body", server.addr());
-    let untraced = Way::untraced(nobody()).builder().build().unwrap();
+    let untraced = Variant::untraced(unrelated_roots()).builder().build().unwrap();
     let response = untraced.get(&url).timeout(Duration::from_secs(30)).send().await.unwrap();
-    let expected = in_no_time(response.bytes()).await.unwrap_err();
+    let expected = with_paused_clock(response.bytes()).await.unwrap_err();
     assert!(expected.is_timeout());
 
     let sink = TraceSink::new();
     let client = Client::builder(&sink).timeout(Duration::from_secs(60)).build().unwrap();
-    let reqwest = Way::observed(nobody()).builder().build().unwrap();
+    let reqwest = Variant::observed(unrelated_roots()).builder().build().unwrap();
     for limit in [Some(Duration::from_secs(30)), None] {
         let request = reqwest.get(&url);
         let request = limit.into_iter().fold(request, RequestBuilder::timeout);
         let response = request.send_through(&client).await.unwrap();
-        let error = in_no_time(response.bytes()).await.unwrap_err();
+        let error = with_paused_clock(response.bytes()).await.unwrap_err();
         assert_eq!((error.is_timeout(), error.is_decode()), (true, expected.is_decode()), "{error:?}");
         // The error of `Client` is in the chain.
         let mut next = std::error::Error::source(&error);
@@ -244,11 +247,12 @@ async fn timeouts_apply_to_the_response_body() {
 #[tokio::test]
 async fn send_through_supports_upgrades_and_redirected_bodies() {
     let server = upgrading();
-    let web =
-        Web::start(async |asked| if asked.path() == "/a" { redirect(307, "/b") } else { reply(asked.body) });
+    let web = Web::start(
+        async |request| if request.path() == "/a" { redirect(307, "/b") } else { reply(request.body) },
+    );
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
-    let reqwest = Way::observed(nobody()).builder().build().unwrap();
+    let reqwest = Variant::observed(unrelated_roots()).builder().build().unwrap();
     let request = reqwest.get(format!("http://{}/", server.addr()));
     let request = request.header("connection", "upgrade").header("upgrade", "echo");
     assert_eq!(talk(request.send_through(&client).await.unwrap()).await, "hiecho");
@@ -263,20 +267,20 @@ async fn send_through_supports_upgrades_and_redirected_bodies() {
 /// A redirect to another port of the same host drops credentials, as with reqwest.
 #[tokio::test]
 async fn redirects_drop_credentials_as_reqwest_does() {
-    let there = Web::start(async |asked: Asked| {
+    let there = Web::start(async |request: ReceivedRequest| {
         let names = ["authorization", "cookie", "x-mine"];
-        reply(names.map(|name| asked.header(name).to_owned()).join(","))
+        reply(names.map(|name| request.header(name).to_owned()).join(","))
     });
     let elsewhere = there.url("/there");
-    let web = Web::start(async move |asked: Asked| match asked.path() {
+    let web = Web::start(async move |request: ReceivedRequest| match request.path() {
         "/port" => redirect(302, &elsewhere),
         "/path" => redirect(302, "/here"),
         _ => {
             let names = ["authorization", "cookie", "x-mine"];
-            reply(names.map(|name| asked.header(name).to_owned()).join(","))
+            reply(names.map(|name| request.header(name).to_owned()).join(","))
         }
     });
-    let [untraced, ..] = ways(nobody());
+    let [untraced, ..] = variants(unrelated_roots());
     let untraced = untraced.builder().build().unwrap();
     let full = Client::builder(&TraceSink::new()).build().unwrap();
     for (path, expected) in [("/port", ",,kept"), ("/path", "Bearer secret,a=b,kept")] {

@@ -8,7 +8,7 @@ use reqwest::Client;
 use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
 use std::sync::Arc;
 
-use crate::clients::{Way, linked, peer};
+use crate::clients::{Variant, linked, peer};
 use test_support::pki::{self, Authority};
 use test_support::raw::Server;
 use test_support::web::{Web, reply};
@@ -27,8 +27,8 @@ async fn concurrent_handshakes_are_not_mixed_up() {
     let good = Web::tls(known.issue(&["good.test"]).server(), async |_| reply("hello"));
     let other = Web::tls(known.issue(&["other.test"]).server(), async |_| reply("hello"));
     let bad = Web::tls(unknown.issue(&["bad.test"]).server(), async |_| reply("hello"));
-    let way = Way::observed(known.store());
-    let mut builder = way.builder();
+    let variant = Variant::observed(known.store());
+    let mut builder = variant.builder();
     for name in ["good.test", "wrong.test", "bad.test"] {
         builder = builder.resolve(name, ([127, 0, 0, 1], 0).into());
     }
@@ -37,13 +37,13 @@ async fn concurrent_handshakes_are_not_mixed_up() {
     let urls = [url("good.test", &good), url("wrong.test", &other), url("bad.test", &bad)];
 
     for round in 0..5 {
-        let sent = urls.iter().map(|url| way.send(client.get(url)));
+        let sent = urls.iter().map(|url| variant.send(client.get(url)));
         let [good, wrong, bad] = futures_util::future::join_all(sent).await.try_into().unwrap();
         let port = peer(good.as_ref().unwrap());
         good.unwrap().bytes().await.unwrap();
         assert!(wrong.unwrap_err().is_connect() && bad.unwrap_err().is_connect());
 
-        let trace = way.finished();
+        let trace = variant.finished();
         let latest = |name: &str| {
             let mut records = trace.http_requests.iter().filter(|record| record.req_url.ends_with(name));
             let record = records.next_back().unwrap();
@@ -84,20 +84,20 @@ async fn the_error_for_a_self_signed_certificate_is_readable() {
     let web = Web::tls(pki::self_signed(&["127.0.0.1"], |_| {}).server(), async |_| reply("hello"));
     let known = Authority::new("known");
     for is_own_config in [true, false] {
-        let way = Way::observed(known.store());
+        let variant = Variant::observed(known.store());
         let config = if is_own_config {
-            TraceTlsLayer::builder(&way.sink)
+            TraceTlsLayer::builder(&variant.sink)
                 .roots(Roots::from_pem(known.pem()).unwrap())
                 .into_config()
                 .unwrap()
         } else {
             config_of(Arc::new(TraceVerifier::new(webpki(&known))))
         };
-        let observer = Observer::new(&way.sink).tls(config);
+        let observer = Observer::new(&variant.sink).tls(config);
         let client = observer.install(Client::builder().no_proxy()).unwrap().build().unwrap();
         let sent = client.get(format!("https://{}/", web.addr())).send_traced(&client).await;
         assert!(sent.unwrap_err().is_connect());
-        let trace = way.finished();
+        let trace = variant.finished();
         let (record, tls) = (&trace.http_requests[0], &trace.tls_tunnels[0]);
         let unknown = Some(Failure::SslUnknownAuthority);
         assert_eq!((&record.failure, &tls.failure), (&unknown, &unknown));
@@ -132,15 +132,15 @@ async fn negotiated_parameters_that_reqwest_exposes_are_recorded() {
         let mut config = authority.issue(&["web.test"]).server_with(versions, None);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let web = Web::tls(config, async |_| reply("hello"));
-        let way = Way::observed(authority.store());
+        let variant = Variant::observed(authority.store());
         let resolved = |builder: reqwest::ClientBuilder| builder.resolve("web.test", web.addr());
-        let client = resolved(way.builder()).pool_max_idle_per_host(0).build().unwrap();
+        let client = resolved(variant.builder()).pool_max_idle_per_host(0).build().unwrap();
         let url = format!("https://web.test:{}/", web.addr().port());
-        let response = way.send(client.get(&url)).await.unwrap();
+        let response = variant.send(client.get(&url)).await.unwrap();
         assert_eq!(response.version(), reqwest::Version::HTTP_2);
         let handle = response.request_handle().unwrap().clone();
         response.bytes().await.unwrap();
-        let trace = way.finished();
+        let trace = variant.finished();
         let tls = tunnel(&trace, linked(&trace, &handle).0);
         assert_eq!((&*tls.tls_version, &*tls.negotiated_proto, tls.did_resume), (version, "h2", false));
         assert_eq!(tls.peer_certs.len(), 2, "the certificates of the server and of the authority");
@@ -157,16 +157,16 @@ async fn negotiated_parameters_that_reqwest_exposes_are_recorded() {
 async fn a_resumed_session_is_recorded_as_resumed() {
     let authority = Authority::new("known");
     let web = Web::tls(authority.issue(&["web.test"]).server(), async |_| reply("hello"));
-    let way = Way::observed(authority.store());
-    let client = way.builder().resolve("web.test", web.addr()).build().unwrap();
+    let variant = Variant::observed(authority.store());
+    let client = variant.builder().resolve("web.test", web.addr()).build().unwrap();
     let url = format!("https://web.test:{}/", web.addr().port());
     let mut resumed = vec![];
     for _ in 0..2 {
         let request = client.get(&url).header("connection", "close");
-        let response = way.send(request).await.unwrap();
+        let response = variant.send(request).await.unwrap();
         let handle = response.request_handle().unwrap().clone();
         response.bytes().await.unwrap();
-        let trace = way.finished();
+        let trace = variant.finished();
         let tls = tunnel(&trace, linked(&trace, &handle).0);
         resumed.push((tls.did_resume, tls.peer_certs.is_empty(), tls.server_name.to_string()));
     }
@@ -184,15 +184,15 @@ async fn a_configuration_of_the_caller_is_recorded_by_a_trace_verifier() {
     };
     for (is_traced, is_trusted) in [(true, true), (true, false), (false, true), (false, false)] {
         let roots = if is_trusted { &authority } else { &Authority::new("another") };
-        let way = Way::observed(authority.store());
-        let observer = Observer::new(&way.sink).tls(config(is_traced, roots));
+        let variant = Variant::observed(authority.store());
+        let observer = Observer::new(&variant.sink).tls(config(is_traced, roots));
         let client = observer.install(Client::builder().no_proxy()).unwrap().build().unwrap();
         let outcome = client.get(&url).send_traced(&client).await;
         assert_eq!(outcome.is_ok(), is_trusted);
         if let Ok(response) = outcome {
             response.bytes().await.unwrap();
         }
-        let trace = way.finished();
+        let trace = variant.finished();
         assert_eq!(trace.tls_tunnels.len(), usize::from(is_traced), "another verifier records nothing");
         assert_eq!(trace.dials[0].failure.is_some(), !is_traced && !is_trusted);
         let failure = (!is_trusted).then_some(Failure::SslUnknownAuthority);
@@ -220,15 +220,15 @@ async fn tls_to_a_proxy_has_its_own_tunnel() {
             conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
             conn.read_to_end().await
         });
-        let way = Way::observed(authority.store());
+        let variant = Variant::observed(authority.store());
         let through = reqwest::Proxy::all(format!("https://{}", proxy.addr())).unwrap();
-        let client = way.builder().proxy(through).build().unwrap();
-        let outcome = way.send(client.get("https://web.test/")).await;
+        let client = variant.builder().proxy(through).build().unwrap();
+        let outcome = variant.send(client.get("https://web.test/")).await;
         assert_eq!(outcome.is_ok(), is_trusted, "{outcome:?}");
         if let Ok(response) = outcome {
             assert_eq!(response.text().await.unwrap(), "hello");
         }
-        let trace = way.finished();
+        let trace = variant.finished();
         let record = &trace.http_requests[0];
         let tls = tunnel(&trace, record);
         let failure = (!is_trusted).then_some(Failure::SslUnknownAuthority);

@@ -9,10 +9,10 @@ async fn both_families_are_queried_and_recorded() {
     let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
     assert_eq!(result.unwrap(), ips(&["192.0.2.1", "192.0.2.2"]));
     assert_eq!(texts(&server), ["web.test A", "web.test AAAA"]);
-    let asked = server.asked();
-    assert!(asked.iter().all(|asked| !asked.tcp && asked.message.metadata.recursion_desired));
-    assert!(asked.iter().all(|asked| asked.message.edns.as_ref().unwrap().max_payload() == 1232));
-    assert_ne!(asked[0].from.port(), asked[1].from.port(), "each query has its own port");
+    let queries = server.queries();
+    assert!(queries.iter().all(|query| !query.tcp && query.message.metadata.recursion_desired));
+    assert!(queries.iter().all(|query| query.message.edns.as_ref().unwrap().max_payload() == 1232));
+    assert_ne!(queries[0].from.port(), queries[1].from.port(), "each query has its own port");
 
     assert_eq!((trace.udp_conns.len(), trace.dns_queries.len(), trace.tcp_conns.len()), (2, 2, 0));
     let a = query_of(&trace, DnsResType::A);
@@ -64,14 +64,14 @@ async fn addresses_of_both_families_are_sorted() {
 #[tokio::test]
 async fn nxdomain_is_final() {
     let sink = TraceSink::new();
-    let server = DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await;
+    let server = DnsServer::start(|query| query.nothing(ResponseCode::NXDomain)).await;
     let other = DnsServer::answering(&["192.0.2.1"]).await;
     let (result, trace) = lookup(&resolver(&sink, &[&server, &other]), &sink, "nx.test").await;
     let error = result.unwrap_err();
     assert_eq!(error.to_string(), format!("lookup nx.test on {}: no such host", server.addr()));
     assert_eq!((error.name(), error.nameserver()), ("nx.test", Some(server.addr())));
     assert_eq!(error.failure().as_str(), "dns_nxdomain_error");
-    assert!(error.source().is_none() && other.asked().is_empty());
+    assert!(error.source().is_none() && other.queries().is_empty());
     for query in &trace.dns_queries {
         assert_eq!(query.failure.as_ref().unwrap().as_str(), "dns_nxdomain_error");
         assert_eq!(query.dns_reply_msgs[0].r_code, Some(DnsRCode::NxDomain));
@@ -81,11 +81,11 @@ async fn nxdomain_is_final() {
 #[tokio::test]
 async fn a_reply_without_addresses_is_final() {
     let sink = TraceSink::new();
-    let server = DnsServer::start(|asked| asked.nothing(ResponseCode::NoError)).await;
+    let server = DnsServer::start(|query| query.nothing(ResponseCode::NoError)).await;
     let other = DnsServer::answering(&["192.0.2.1"]).await;
     let (result, _) = lookup(&resolver(&sink, &[&server, &other]), &sink, "empty.test").await;
     assert_eq!(result.unwrap_err().failure().as_str(), "dns_no_answer");
-    assert!(other.asked().is_empty());
+    assert!(other.queries().is_empty());
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn a_late_reply_is_awaited() {
     let sink = TraceSink::new();
     let delay = Duration::from_millis(100);
     let server =
-        DnsServer::start(move |asked| Action::Later(delay, vec![wire(&asked.addresses(&["192.0.2.1"]))]))
+        DnsServer::start(move |query| Action::Later(delay, vec![wire(&query.addresses(&["192.0.2.1"]))]))
             .await;
     let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
@@ -110,11 +110,11 @@ async fn one_family_is_enough() {
     for family_that_answers in [DnsResType::A, DnsResType::Aaaa] {
         let sink = TraceSink::new();
         let only_a = family_that_answers == DnsResType::A;
-        let server = DnsServer::start(move |asked| -> Action {
-            if asked.is_a() == only_a {
-                asked.addresses(&["192.0.2.1", "2001:db8::1"]).into()
+        let server = DnsServer::start(move |query| -> Action {
+            if query.is_a() == only_a {
+                query.addresses(&["192.0.2.1", "2001:db8::1"]).into()
             } else {
-                asked.nothing(ResponseCode::ServFail).into()
+                query.nothing(ResponseCode::ServFail).into()
             }
         })
         .await;
@@ -126,7 +126,7 @@ async fn one_family_is_enough() {
 #[tokio::test]
 async fn aliases_are_followed() {
     let sink = TraceSink::new();
-    let server = DnsServer::start(|asked| asked.aliases(&["b.test", "c.test"], &["192.0.2.1"])).await;
+    let server = DnsServer::start(|query| query.aliases(&["b.test", "c.test"], &["192.0.2.1"])).await;
     let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "a.test").await;
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
     let answers = &query_of(&trace, DnsResType::A).dns_reply_msgs[0].answers;
@@ -137,7 +137,7 @@ async fn aliases_are_followed() {
     );
 
     let sink = TraceSink::new();
-    let server = DnsServer::start(|asked| asked.aliases(&["b.test", "a.test"], &[])).await;
+    let server = DnsServer::start(|query| query.aliases(&["b.test", "a.test"], &[])).await;
     let (result, _) = lookup(&resolver(&sink, &[&server]), &sink, "a.test").await;
     assert_eq!(result.unwrap_err().failure().as_str(), "dns_no_answer");
 }
@@ -147,7 +147,7 @@ async fn single_request_sends_the_queries_sequentially() {
     let sink = TraceSink::new();
     let delay = Duration::from_millis(50);
     let server =
-        DnsServer::start(move |asked| Action::Later(delay, vec![wire(&asked.addresses(&["192.0.2.1"]))]))
+        DnsServer::start(move |query| Action::Later(delay, vec![wire(&query.addresses(&["192.0.2.1"]))]))
             .await;
     let resolver = builder(&sink, [server.addr()]).single_request(true).build().unwrap();
     let (_, trace) = lookup(&resolver, &sink, "web.test").await;

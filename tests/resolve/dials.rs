@@ -6,7 +6,8 @@ use super::*;
 async fn lookups_belong_to_their_dial() {
     let sink = TraceSink::new();
     let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let (refusing, good) = (DnsServer::nobody(), DnsServer::answering(&["127.0.0.1"]).await);
+    let (closed_port, good) = (ClosedPort::bind(), DnsServer::answering(&["127.0.0.1"]).await);
+    let refusing = closed_port.addr;
     let resolver = builder(&sink, [refusing, good.addr()]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
     dial(resolver, &sink, target.local_addr().unwrap().port()).await.unwrap();
 
@@ -27,7 +28,8 @@ async fn lookups_belong_to_their_dial() {
 async fn unreachable_nameservers_are_recorded() {
     let sink = TraceSink::new();
     let server = DnsServer::answering(&["127.0.0.1"]).await;
-    let refusing = DnsServer::nobody();
+    let closed_port = ClosedPort::bind();
+    let refusing = closed_port.addr;
     // Sending to the broadcast address fails without `SO_BROADCAST`.
     let unreachable = SocketAddr::from(([255, 255, 255, 255], 53));
     let resolver =
@@ -73,7 +75,7 @@ async fn skipped_nameservers_are_recorded_once() {
     let dial = trace.dials.first().unwrap();
     assert_eq!(dial.skipped_nameservers, [skipped.to_string()]);
     assert_eq!(dial.skip_reasons, ["not on this port"]);
-    assert!(first.asked().is_empty() && second.asked().len() == 2);
+    assert!(first.queries().is_empty() && second.queries().len() == 2);
 }
 
 #[tokio::test]
@@ -94,7 +96,7 @@ async fn if_all_nameservers_are_skipped_no_query_is_sent() {
     let error = result.unwrap_err();
     assert_eq!(error.failure().as_str(), "x_nameservers_skipped");
     assert!(error.to_string().contains("none of these") && error.nameserver().is_none(), "{error}");
-    assert!(server.asked().is_empty() && trace.udp_conns.is_empty());
+    assert!(server.queries().is_empty() && trace.udp_conns.is_empty());
     assert_eq!(calls.load(Ordering::Relaxed), 2, "once for each family");
 }
 
@@ -131,5 +133,5 @@ async fn the_source_address_is_not_used_for_loopback_nameservers() {
             resolver.lookup("web.test").await.unwrap();
         }
     }
-    assert!(server.asked().iter().all(|asked| asked.from.ip() == Ipv4Addr::LOCALHOST));
+    assert!(server.queries().iter().all(|query| query.from.ip() == Ipv4Addr::LOCALHOST));
 }

@@ -8,7 +8,7 @@ async fn an_error_code_leads_to_the_next_nameserver() {
         [(ResponseCode::ServFail, "dns_servfail_error"), (ResponseCode::Refused, "dns_refused_error")]
     {
         let sink = TraceSink::new();
-        let bad = DnsServer::start(move |asked| asked.nothing(code)).await;
+        let bad = DnsServer::start(move |query| query.nothing(code)).await;
         let good = DnsServer::answering(&["192.0.2.1"]).await;
         let (result, trace) = lookup(&resolver(&sink, &[&bad, &good]), &sink, "web.test").await;
         assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
@@ -20,7 +20,7 @@ async fn an_error_code_leads_to_the_next_nameserver() {
         let sink = TraceSink::new();
         let (result, _) = lookup(&resolver(&sink, &[&bad]), &sink, "web.test").await;
         assert_eq!(result.unwrap_err().failure().as_str(), failure);
-        assert_eq!(bad.asked().len(), 2 + 2 * 2, "two attempts for each family");
+        assert_eq!(bad.queries().len(), 2 + 2 * 2, "two attempts for each family");
     }
 }
 
@@ -29,7 +29,7 @@ async fn an_error_code_leads_to_the_next_nameserver() {
 async fn other_error_codes_fail_the_lookup() {
     for code in [ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::YXDomain, ResponseCode::NotAuth] {
         let sink = TraceSink::new();
-        let server = DnsServer::start(move |asked| asked.nothing(code)).await;
+        let server = DnsServer::start(move |query| query.nothing(code)).await;
         let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
         assert_eq!(result.unwrap_err().failure().as_str(), "dns_server_misbehaving", "{code:?}");
         let last = trace.dns_queries.iter().next_back().unwrap();
@@ -40,8 +40,8 @@ async fn other_error_codes_fail_the_lookup() {
 #[tokio::test]
 async fn a_lame_referral_leads_to_the_next_nameserver() {
     let sink = TraceSink::new();
-    let lame = DnsServer::start(|asked| {
-        let mut reply = asked.reply();
+    let lame = DnsServer::start(|query| {
+        let mut reply = query.reply();
         reply.metadata.recursion_available = false;
         reply.edns = None;
         reply
@@ -90,18 +90,18 @@ async fn a_lookup_times_out_if_no_nameserver_answers() {
 
 #[tokio::test]
 async fn false_replies_are_recorded_and_ignored() {
-    type FalseReply = fn(&Asked) -> Vec<u8>;
+    type FalseReply = fn(&ReceivedQuery) -> Vec<u8>;
     let garbage: FalseReply =
-        |asked| [&wire(&asked.reply())[..2], &[0x81, 0x80, 0, 1, 0, 9, 0, 0, 0, 0, 0xff, 0xff]].concat();
-    let wrong_id: FalseReply = |asked| {
-        let mut reply = asked.addresses(&["192.0.2.66"]);
+        |query| [&wire(&query.reply())[..2], &[0x81, 0x80, 0, 1, 0, 9, 0, 0, 0, 0, 0xff, 0xff]].concat();
+    let wrong_id: FalseReply = |query| {
+        let mut reply = query.addresses(&["192.0.2.66"]);
         reply.metadata.id ^= 1;
         wire(&reply)
     };
-    let wrong_question: FalseReply = |asked| wire(&about(&asked.addresses(&["192.0.2.66"]), "evil.test"));
-    let echo: FalseReply = |asked| wire(&asked.message);
-    let broken_answer: FalseReply = |asked| {
-        let whole = wire(&asked.addresses(&["192.0.2.66", "2001:db8::66"]));
+    let wrong_question: FalseReply = |query| wire(&about(&query.addresses(&["192.0.2.66"]), "evil.test"));
+    let echo: FalseReply = |query| wire(&query.message);
+    let broken_answer: FalseReply = |query| {
+        let whole = wire(&query.addresses(&["192.0.2.66", "2001:db8::66"]));
         whole[..whole.len() - 14].to_vec()
     };
     let empty: FalseReply = |_| Vec::new();
@@ -114,8 +114,8 @@ async fn false_replies_are_recorded_and_ignored() {
         (empty, "malformed: 0 bytes"),
     ] {
         let sink = TraceSink::new();
-        let server = DnsServer::start(move |asked| {
-            Action::Send(vec![false_reply(asked), wire(&asked.addresses(&["192.0.2.1"]))])
+        let server = DnsServer::start(move |query| {
+            Action::Send(vec![false_reply(query), wire(&query.addresses(&["192.0.2.1"]))])
         })
         .await;
         let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "web.test").await;
@@ -125,7 +125,7 @@ async fn false_replies_are_recorded_and_ignored() {
         assert!(trace.dns_queries.iter().all(|query| query.dns_reply_msgs.len() == 2));
 
         let sink = TraceSink::new();
-        let false_server = DnsServer::start(move |asked| Action::Send(vec![false_reply(asked)])).await;
+        let false_server = DnsServer::start(move |query| Action::Send(vec![false_reply(query)])).await;
         let resolver = builder(&sink, [false_server.addr()])
             .timeout(Duration::from_millis(200))
             .attempts(1)
@@ -140,10 +140,10 @@ async fn false_replies_are_recorded_and_ignored() {
 #[tokio::test]
 async fn the_records_of_many_false_replies_are_bounded() {
     let sink = TraceSink::new();
-    let server = DnsServer::start(|asked| {
-        let false_reply = wire(&about(&asked.reply(), "evil.test"));
+    let server = DnsServer::start(|query| {
+        let false_reply = wire(&about(&query.reply(), "evil.test"));
         let mut flood = vec![false_reply; 80];
-        flood.push(wire(&asked.addresses(&["192.0.2.1"])));
+        flood.push(wire(&query.addresses(&["192.0.2.1"])));
         Action::Send(flood)
     })
     .await;
@@ -161,11 +161,11 @@ async fn the_records_of_many_false_replies_are_bounded() {
 async fn nameservers_without_edns_are_queried_without_it() {
     for with_question in [true, false] {
         let sink = TraceSink::new();
-        let server = DnsServer::start(move |asked| {
-            if asked.message.edns.is_none() {
-                return asked.addresses(&["192.0.2.1"]);
+        let server = DnsServer::start(move |query| {
+            if query.message.edns.is_none() {
+                return query.addresses(&["192.0.2.1"]);
             }
-            let mut reply = asked.reply();
+            let mut reply = query.reply();
             reply.metadata.response_code = ResponseCode::FormErr;
             reply.edns = None;
             if !with_question {
@@ -189,13 +189,14 @@ async fn edns_can_be_disabled() {
     let server = DnsServer::answering(&["192.0.2.1"]).await;
     let resolver = builder(&sink, [server.addr()]).edns_payload(None).build().unwrap();
     assert!(lookup(&resolver, &sink, "web.test").await.0.is_ok());
-    assert!(server.asked().iter().all(|asked| asked.message.edns.is_none()));
+    assert!(server.queries().iter().all(|query| query.message.edns.is_none()));
 }
 
 #[tokio::test]
 async fn a_refused_query_leads_to_the_next_nameserver_at_once() {
     let sink = TraceSink::new();
-    let (refusing, good) = (DnsServer::nobody(), DnsServer::answering(&["192.0.2.1"]).await);
+    let (closed_port, good) = (ClosedPort::bind(), DnsServer::answering(&["192.0.2.1"]).await);
+    let refusing = closed_port.addr;
     let resolver = builder(&sink, [refusing, good.addr()]).build().unwrap();
     let (result, trace) = lookup(&resolver, &sink, "web.test").await;
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
@@ -225,7 +226,7 @@ async fn a_dropped_lookup_ends_its_records_and_sockets() {
         let mut lookup = Box::pin(resolver.lookup("web.test"));
         tokio::select! {
             _ = &mut lookup => panic!("the nameserver never answers"),
-            () = server.asked_times(2) => {}
+            () = server.wait_for_queries(2) => {}
         }
         drop(lookup);
         let trace = sink.snapshot("dropped");

@@ -26,7 +26,7 @@ async fn the_hosts_file_comes_first_and_is_read_again() {
     let resolver = builder(&sink, [server.addr()]).hosts_file(Some(hosts.clone())).build().unwrap();
     assert_eq!(resolver.lookup("Web.Test.").await.unwrap(), ips(&["10.0.0.1", "10.0.0.2"]));
     assert_eq!(resolver.lookup("localhost").await.unwrap(), ips(&["10.0.0.2"]));
-    assert!(server.asked().is_empty());
+    assert!(server.queries().is_empty());
 
     replace(&hosts, "10.0.0.3 web.test\n");
     assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["10.0.0.1", "10.0.0.2"]));
@@ -40,7 +40,7 @@ async fn the_hosts_file_comes_first_and_is_read_again() {
 #[tokio::test]
 async fn resolv_conf_is_read_again() {
     let sink = TraceSink::new();
-    let server = DnsServer::start(|asked| asked.nothing(ResponseCode::NXDomain)).await;
+    let server = DnsServer::start(|query| query.nothing(ResponseCode::NXDomain)).await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("resolv.conf");
     replace(&path, "nonsense\nsearch a.test\noptions single-request\n");

@@ -3,7 +3,7 @@
 use super::*;
 use nettrace::{FinishedRecord, record::DnsReplyMsg};
 use std::sync::Mutex;
-use test_support::dns::full_of_one_odd_name;
+use test_support::dns::cname_loop_reply;
 
 /// Returns the number of answers in the header of a message.
 fn answer_count(message: &[u8]) -> u64 {
@@ -31,9 +31,9 @@ async fn the_record_of_a_reply_full_of_long_names_is_truncated() {
         .build();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let to_sent = sent.clone();
-    let server = DnsServer::start(move |asked| {
-        let reply = full_of_one_odd_name(asked, 65_535, Some([192, 0, 2, 1]));
-        to_sent.lock().unwrap().push((asked.message.metadata.id, reply.clone()));
+    let server = DnsServer::start(move |query| {
+        let reply = cname_loop_reply(query, 65_535, Some([192, 0, 2, 1]));
+        to_sent.lock().unwrap().push((query.message.metadata.id, reply.clone()));
         Action::Send(vec![reply])
     })
     .await;
@@ -66,10 +66,10 @@ async fn the_record_of_a_reply_full_of_long_names_is_truncated() {
 #[tokio::test]
 async fn the_records_of_false_replies_full_of_long_names_are_truncated() {
     let sink = TraceSink::new();
-    let server = DnsServer::start(|asked| {
-        let mut flood = vec![full_of_one_odd_name(asked, 600, None); 80];
+    let server = DnsServer::start(|query| {
+        let mut flood = vec![cname_loop_reply(query, 600, None); 80];
         flood.iter_mut().for_each(|reply| reply[0] ^= 1);
-        flood.push(wire(&asked.addresses(&["192.0.2.1"])));
+        flood.push(wire(&query.addresses(&["192.0.2.1"])));
         Action::Send(flood)
     })
     .await;
@@ -100,7 +100,7 @@ async fn a_reply_with_a_hundred_addresses_is_recorded_completely() {
     let many: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}")).collect();
     let all = ips(&many.iter().map(String::as_str).collect::<Vec<_>>());
     let server =
-        DnsServer::start(move |asked| asked.addresses(&many.iter().map(String::as_str).collect::<Vec<_>>()))
+        DnsServer::start(move |query| query.addresses(&many.iter().map(String::as_str).collect::<Vec<_>>()))
             .await;
     let (result, trace) = lookup(&resolver(&sink, &[&server]), &sink, "a.name.of.usual.length.test").await;
     assert_eq!(result.unwrap(), all);

@@ -32,7 +32,7 @@ use nettrace::{
     record::{DnsQueryTrace, DnsRCode, DnsResType, EndReason, Failure, SocketOpType, SocketTrace},
     resolve::{IpStrategy, ResolveError, StubResolver, StubResolverBuilder, TraceResolveLayer},
 };
-use test_support::dns::{Action, Asked, DnsServer, about, wire};
+use test_support::dns::{Action, ClosedPort, DnsServer, ReceivedQuery, about, wire};
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt};
 

@@ -13,9 +13,9 @@ async fn a_lookup_without_nameservers_fails() {
 #[tokio::test]
 async fn the_search_list_is_tried_in_order() {
     let sink = TraceSink::new();
-    let server = DnsServer::start(|asked| match asked.name().as_str() {
-        "web.b.test" => asked.addresses(&["192.0.2.1"]),
-        _ => asked.nothing(ResponseCode::NXDomain),
+    let server = DnsServer::start(|query| match query.name().as_str() {
+        "web.b.test" => query.addresses(&["192.0.2.1"]),
+        _ => query.nothing(ResponseCode::NXDomain),
     })
     .await;
     let search = |ndots| {
@@ -60,5 +60,5 @@ async fn addresses_and_special_names_need_no_query() {
         let error = both.lookup(name).await.unwrap_err();
         assert_eq!((error.failure().as_str(), error.name(), error.nameserver()), (failure, name, None));
     }
-    assert!(server.asked().is_empty());
+    assert!(server.queries().is_empty());
 }

@@ -7,11 +7,11 @@ async fn truncated_replies_are_repeated_over_tcp() {
     let sink = TraceSink::new();
     let many: Vec<String> = (0..200).map(|n| format!("10.0.0.{n}")).collect();
     let all = ips(&many.iter().map(String::as_str).collect::<Vec<_>>());
-    let server = DnsServer::start(move |asked| {
-        if asked.tcp {
-            return asked.addresses(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let server = DnsServer::start(move |query| {
+        if query.tcp {
+            return query.addresses(&many.iter().map(String::as_str).collect::<Vec<_>>());
         }
-        let mut reply = asked.reply();
+        let mut reply = query.reply();
         reply.metadata.truncation = true;
         reply
     })
@@ -33,7 +33,7 @@ async fn truncated_replies_are_repeated_over_tcp() {
     }
     assert_eq!(over_tcp.iter().map(|query| query.dns_reply_msgs[0].answers.len()).max(), Some(200));
     let ids: std::collections::HashSet<_> =
-        server.asked().iter().map(|asked| asked.message.metadata.id).collect();
+        server.queries().iter().map(|query| query.message.metadata.id).collect();
     assert!(ids.len() >= 3, "fresh IDs: {ids:?}");
 }
 
@@ -44,19 +44,19 @@ async fn use_vc_sends_all_queries_over_tcp() {
     let resolver = builder(&sink, [server.addr()]).use_vc(true).build().unwrap();
     let (result, trace) = lookup(&resolver, &sink, "web.test").await;
     assert_eq!(result.unwrap(), ips(&["192.0.2.1"]));
-    assert!(server.asked().iter().all(|asked| asked.tcp));
+    assert!(server.queries().iter().all(|query| query.tcp));
     assert_eq!((trace.udp_conns.len(), trace.tcp_conns.len()), (0, 2));
 }
 
 #[tokio::test]
 async fn an_incomplete_or_malformed_reply_leads_to_the_next_nameserver() {
-    type Cut = fn(&Asked) -> Vec<u8>;
-    let whole: Cut = |asked| {
-        let message = wire(&asked.addresses(&["192.0.2.66"]));
+    type Cut = fn(&ReceivedQuery) -> Vec<u8>;
+    let whole: Cut = |query| {
+        let message = wire(&query.addresses(&["192.0.2.66"]));
         [&(message.len() as u16).to_be_bytes()[..], &message].concat()
     };
     let nothing: Cut = |_| Vec::new();
-    let half: Cut = |asked| wire(&asked.reply())[..10].to_vec();
+    let half: Cut = |query| wire(&query.reply())[..10].to_vec();
     let empty_frame: Cut = |_| vec![0, 0];
     let garbage: Cut = |_| [&[0, 20][..], &[0xff; 20]].concat();
     for (what, cut, failure) in [
@@ -66,7 +66,7 @@ async fn an_incomplete_or_malformed_reply_leads_to_the_next_nameserver() {
         ("garbage", garbage, "x_dns_malformed"),
     ] {
         let sink = TraceSink::new();
-        let bad = DnsServer::start(move |asked| Action::RawAndClose(cut(asked))).await;
+        let bad = DnsServer::start(move |query| Action::RawAndClose(cut(query))).await;
         let good = DnsServer::answering(&["192.0.2.1"]).await;
         let resolver = builder(&sink, [bad.addr(), good.addr()]).use_vc(true).build().unwrap();
         let (result, trace) = lookup(&resolver, &sink, "web.test").await;
@@ -75,7 +75,7 @@ async fn an_incomplete_or_malformed_reply_leads_to_the_next_nameserver() {
         assert_eq!(failed.iter().filter(|f| f.as_str() == failure).count(), 2, "{what}: {failed:?}");
     }
     let sink = TraceSink::new();
-    let server = DnsServer::start(move |asked| Action::RawAndClose(whole(asked))).await;
+    let server = DnsServer::start(move |query| Action::RawAndClose(whole(query))).await;
     let resolver = builder(&sink, [server.addr()]).use_vc(true).build().unwrap();
     assert_eq!(
         lookup(&resolver, &sink, "web.test").await.0.unwrap(),
@@ -87,8 +87,8 @@ async fn an_incomplete_or_malformed_reply_leads_to_the_next_nameserver() {
 #[tokio::test]
 async fn a_refused_tcp_connection_fails_the_lookup() {
     let sink = TraceSink::new();
-    let refusing = DnsServer::nobody();
-    let resolver = builder(&sink, [refusing]).use_vc(true).attempts(1).build().unwrap();
+    let closed_port = ClosedPort::bind();
+    let resolver = builder(&sink, [closed_port.addr]).use_vc(true).attempts(1).build().unwrap();
     let (result, trace) = lookup(&resolver, &sink, "web.test").await;
     assert_eq!(result.unwrap_err().failure().as_str(), "connection_refused");
     assert_eq!((trace.tcp_conns.len(), trace.dns_queries.len()), (2, 0));

@@ -10,7 +10,7 @@ use nettrace::{
 use tower::{Layer, Service};
 
 use crate::{mock, server::Server};
-use test_support::{check, dns::DnsServer, pki, wait};
+use test_support::{check, dns::DnsServer, pki, raw::Refused, wait};
 
 fn is_absolute(time: Timestamp) -> bool {
     time.to_system_time().is_some()
@@ -101,7 +101,8 @@ async fn clear_keeps_requests_in_flight_and_removes_finished_ones() {
     let done_handle = done.request_handle().unwrap().clone();
     done.into_body().bytes().await.unwrap();
     client.get(server.url("/close")).await.unwrap().into_body().bytes().await.unwrap();
-    client.get(format!("http://{}", DnsServer::nobody())).await.unwrap_err();
+    let refused = Refused::on("127.0.0.1:0");
+    client.get(format!("http://{}", refused.addr)).await.unwrap_err();
     // Waits until the client's task has seen that the server closed the connection after `/close`.
     let open = || sink.snapshot("soon").tcp_conns.iter().filter(|conn| conn.end_reason.is_none()).count();
     wait::until("at most one open connection", || open() <= 1).await;

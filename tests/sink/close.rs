@@ -59,7 +59,7 @@ async fn close_ends_open_records_and_prevents_new_ones() {
     let tls = TraceTlsLayer::builder(&sink).danger_accept_invalid_certs().build();
     let handshaking =
         tokio::spawn(tls.layer(connector).call(format!("https://{silent_server}").parse().unwrap()));
-    silent.asked_times(2).await;
+    silent.wait_for_queries(2).await;
     wait::until("a tunnel", || !sink.snapshot("soon").tls_tunnels.is_empty()).await;
     let published_before = published.load(Relaxed);
 

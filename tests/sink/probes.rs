@@ -20,7 +20,10 @@ use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tower::{Layer, ServiceExt};
 
-use test_support::{check, dns::DnsServer};
+use test_support::{
+    check,
+    dns::{ClosedPort, DnsServer},
+};
 
 /// The calls of a probe, in order.
 #[derive(Clone, Default)]
@@ -217,12 +220,13 @@ async fn connections_to_nameservers_are_reported_to_probes() {
     let per_conn = [&[format!("before {addr}"), format!("connecting {addr}")], &per_conn[..]].concat();
     assert_eq!(log.take(), [&per_conn[..], &per_conn[..]].concat());
 
-    let nobody = DnsServer::nobody();
-    let resolver = StubResolver::builder(&sink).nameservers([nobody]).hosts_file(None);
+    let closed_port = ClosedPort::bind();
+    let closed = closed_port.addr;
+    let resolver = StubResolver::builder(&sink).nameservers([closed]).hosts_file(None);
     let resolver = resolver.single_request(true).use_vc(true).attempts(1).build().unwrap();
     resolver.lookup("some.test").await.unwrap_err();
     let per_conn =
-        [format!("before {nobody}"), format!("connecting {nobody}"), format!("ConnectFailed {nobody}")];
+        [format!("before {closed}"), format!("connecting {closed}"), format!("ConnectFailed {closed}")];
     let reported = log.take();
     assert_eq!(reported[..3], per_conn);
     assert!(reported.chunks(3).all(|events| events == per_conn), "{reported:?}");

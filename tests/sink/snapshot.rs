@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use nettrace::{Client, NetTrace, TraceSink};
 
 use crate::{mock, server::Server};
-use test_support::{check, dns::DnsServer, history::History};
+use test_support::{check, history::History, raw::Refused};
 
 fn without_end_time(mut trace: NetTrace) -> String {
     trace.trace_end_at = Default::default();
@@ -24,7 +24,8 @@ async fn snapshots_of_an_idle_client_differ_only_in_their_end_time() {
     for path in ["/", "/redirect", "/close"] {
         client.get(server.url(path)).await.unwrap().into_body().bytes().await.unwrap();
     }
-    client.get(format!("http://{}", DnsServer::nobody())).await.unwrap_err();
+    let refused = Refused::on("127.0.0.1:0");
+    client.get(format!("http://{}", refused.addr)).await.unwrap_err();
     let first = sink.snapshot("idle");
     let second = sink.snapshot("idle");
     check::running(&first);
@@ -39,6 +40,7 @@ async fn snapshots_of_an_idle_client_differ_only_in_their_end_time() {
 async fn snapshots_are_consistent_while_requests_run() {
     const CLIENTS: usize = 16;
     let server = Server::start().await;
+    let refused = Refused::on("127.0.0.1:0");
     let sink = TraceSink::new();
     let client = Client::builder(&sink).build().unwrap();
     let (running, made) = (Arc::new(AtomicUsize::new(CLIENTS)), Arc::new(AtomicUsize::new(0)));
@@ -46,7 +48,7 @@ async fn snapshots_are_consistent_while_requests_run() {
         let urls = match task % 4 {
             0 => [server.url("/"), server.url("/redirect")],
             1 => [server.url("/"), server.url("/close")],
-            2 => [server.url("/close"), format!("http://{}", DnsServer::nobody())],
+            2 => [server.url("/close"), format!("http://{}", refused.addr)],
             _ => [server.url("/"), server.url("/")],
         };
         let (client, running, made) = (client.clone(), running.clone(), made.clone());
@@ -66,7 +68,7 @@ async fn snapshots_are_consistent_while_requests_run() {
         let before = made.load(Relaxed);
         let trace = sink.snapshot("meanwhile");
         check::running(&trace);
-        history.look(&trace);
+        history.check(&trace);
         assert!(
             trace.http_requests.len() >= before.max(last),
             "no request of an earlier snapshot is missing"
@@ -77,7 +79,7 @@ async fn snapshots_are_consistent_while_requests_run() {
     client.close().await;
     let trace = sink.snapshot("all");
     check::finished(&trace);
-    history.look(&trace);
+    history.check(&trace);
 }
 
 #[tokio::test]

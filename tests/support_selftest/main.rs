@@ -2,10 +2,10 @@
 
 mod hosts;
 mod leftovers;
+mod observers;
 mod scripts;
 mod servers;
 mod traces;
-mod witnesses;
 
 /// Returns a self-signed certificate for `localhost` and the slow site, and its key, in PEM.
 fn certificate() -> (String, String) {

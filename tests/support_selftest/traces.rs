@@ -89,8 +89,8 @@ fn a_valid_trace_is_accepted() {
     check::finished(&valid());
     check::running(&valid());
     let mut history = History::default();
-    history.look(&valid());
-    history.look(&valid());
+    history.check(&valid());
+    history.check(&valid());
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn a_trace_of_running_requests_may_have_open_records() {
 fn changed_and_missing_records_are_found() {
     let later = |later: NetTrace| {
         let mut history = History::default();
-        history.look(&valid());
-        panic_message(|| history.look(&later))
+        history.check(&valid());
+        panic_message(|| history.check(&later))
     };
     // The request may end after its dial.
     assert_eq!(later(with("/dials/0/ctxCloseAt", json!("+31ms"))), "");
@@ -175,8 +175,8 @@ fn changed_and_missing_records_are_found() {
     assert!(missing.contains("ended records are missing"), "{missing}");
 
     let mut history = History::default();
-    history.look(&with("/httpRequests/1/endReason", json!(null)));
-    history.look(&with("/httpRequests/1/respStatusCode", json!(404))); // it was open
+    history.check(&with("/httpRequests/1/endReason", json!(null)));
+    history.check(&with("/httpRequests/1/respStatusCode", json!(404))); // it was open
     history.forget();
-    history.look(&with("/dnsQueries", json!([])));
+    history.check(&with("/dnsQueries", json!([])));
 }

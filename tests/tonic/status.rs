@@ -10,7 +10,7 @@ use tonic::transport::Endpoint;
 
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, call, greet};
-use test_support::web::{Asked, Content, Web, reply};
+use test_support::web::{Content, ReceivedRequest, Web, reply};
 
 fn sink_with_header_values() -> TraceSink {
     TraceSink::builder().headers(HeaderCapture::Values).build()
@@ -86,7 +86,7 @@ async fn the_status_in_the_trailers_of_a_stream_is_recorded() {
 
 /// Makes a call to a server that sends this response, and returns the record and the status code.
 async fn call_with(answer: impl Fn() -> Response<Content> + Send + 'static) -> (HttpReqTrace, tonic::Code) {
-    let web = Web::start(async move |_: Asked| answer());
+    let web = Web::start(async move |_: ReceivedRequest| answer());
     let sink = sink_with_header_values();
     let endpoint = Endpoint::from_shared(web.url("")).unwrap();
     let client = GreeterClient::new(connect(&sink, endpoint).await.unwrap());

@@ -30,7 +30,7 @@ use crate::greeter::{GreeterClient, Name};
 use crate::servers::ReservedPort;
 use test_support::errors::{chain, io_kind};
 use test_support::raw::Refused;
-use test_support::web::{Asked, Web, reply};
+use test_support::web::{ReceivedRequest, Web, reply};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type AnyChannel =
@@ -203,20 +203,21 @@ async fn the_server_receives_the_same_requests() {
     let endpoint = || Endpoint::from_shared(web.url("")).unwrap().user_agent("greeter/1").unwrap();
     let origin = || endpoint().origin("https://elsewhere.test".parse().unwrap());
     for endpoint in [&endpoint as &dyn Fn() -> Endpoint, &origin] {
-        let asked = assert_same(endpoint, async |mut client| {
+        let received = assert_same(endpoint, async |mut client| {
             let mut request = Request::new(Name::of("Ada"));
             request.set_timeout(Duration::from_secs(5));
             request.metadata_mut().insert("x-mine", "1".parse().unwrap());
             request.metadata_mut().append("x-mine", "2".parse().unwrap());
             client.greet(request).await.unwrap_err();
-            let Asked { method, uri, version, headers, body, trailers, .. } = web.asked().pop().unwrap();
+            let ReceivedRequest { method, uri, version, headers, body, trailers, .. } =
+                web.requests().pop().unwrap();
             (method, uri, version, headers, body, trailers)
         })
         .await;
-        let headers: &HeaderMap = &asked.3;
+        let headers: &HeaderMap = &received.3;
         assert!(headers["user-agent"].to_str().unwrap().starts_with("greeter/1 tonic/"));
         assert!(headers.contains_key("grpc-timeout") && headers["te"] == "trailers");
-        assert_eq!(asked.4.len(), 5 + 7);
+        assert_eq!(received.4.len(), 5 + 7);
     }
 }
 

@@ -22,7 +22,7 @@ use tower::load_shed::LoadShed;
 use crate::greeter::{GreeterClient, Name};
 use crate::servers::{ReservedPort, assert_linked, call, closed, greet};
 use test_support::check;
-use test_support::web::{Asked, Web, reply};
+use test_support::web::{ReceivedRequest, Web, reply};
 
 /// Runs the scenario over an untraced channel, over a traced one, and over one with a disabled sink. Asserts that the
 /// outcomes are equal, and returns the outcome.
@@ -52,8 +52,8 @@ fn permission_denied() -> Web {
     })
 }
 
-fn last_request(web: &Web) -> Asked {
-    web.asked().pop().expect("a request")
+fn last_request(web: &Web) -> ReceivedRequest {
+    web.requests().pop().expect("a request")
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn interceptors_have_the_same_effect() {
         (status.code(), last_request(&web).header("x-token").to_owned())
     });
     assert_eq!(sent, (Code::PermissionDenied, "1".to_owned()));
-    let count = web.asked().len();
+    let count = web.requests().len();
     let refused = assert_same!(endpoint(), |channel| {
         let refuses = |_: Request<()>| Err(Status::unauthenticated("no token"));
         let status =
@@ -77,7 +77,7 @@ async fn interceptors_have_the_same_effect() {
         (status.code(), status.message().to_owned())
     });
     assert_eq!(refused, (Code::Unauthenticated, "no token".to_owned()));
-    assert_eq!(web.asked().len(), count, "a rejected call is not sent");
+    assert_eq!(web.requests().len(), count, "a rejected call is not sent");
 }
 
 #[tokio::test]

@@ -28,29 +28,29 @@ pub(crate) type Payload = BoxBody<Bytes, BoxError>;
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 pub(crate) type AnyClient = BoxCloneSyncService<Request<Payload>, Answer, BoxError>;
 
-/// One way of making requests.
-pub(crate) struct Way {
+/// A client, traced in one way or untraced.
+pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) client: AnyClient,
     pub(crate) sink: TraceSink,
 }
 
-impl Way {
+impl Variant {
     /// Returns `true` if requests are recorded.
     pub(crate) fn is_traced(&self) -> bool {
         !matches!(self.name, "untraced" | "disabled sink")
     }
 }
 
-/// Returns every way of making requests, the untraced one first.
-pub(crate) fn ways(h2: bool) -> Vec<Way> {
+/// Returns every variant, the untraced one first.
+pub(crate) fn variants(h2: bool) -> Vec<Variant> {
     let sink = TraceSink::new;
     let disabled = TraceSink::disabled();
     let [bare, listening, own, boxed, preset] = [sink(), sink(), sink(), sink(), sink()];
     vec![
-        way("untraced", &disabled, pool::<_, Payload>(h2, HttpConnector::new())),
-        way("layers", &bare, TraceRequestLayer::new(&bare).layer(traced_pool(h2, &bare))),
-        way(
+        variant("untraced", &disabled, pool::<_, Payload>(h2, HttpConnector::new())),
+        variant("layers", &bare, TraceRequestLayer::new(&bare).layer(traced_pool(h2, &bare))),
+        variant(
             "layers that listen",
             &listening,
             TraceRequestLayer::new(&listening)
@@ -58,12 +58,12 @@ pub(crate) fn ways(h2: bool) -> Vec<Way> {
                 .informational(true)
                 .layer(traced_pool(h2, &listening)),
         ),
-        way(
+        variant(
             "own connector",
             &own,
             TraceRequestLayer::new(&own).layer(pool::<_, TraceBody<Payload>>(h2, TcpConnector::new(&own))),
         ),
-        way(
+        variant(
             "boxed body",
             &boxed,
             TraceRequestLayer::new(&boxed).boxed(|body: TraceBody<Payload>| body.boxed()).layer(pool::<
@@ -74,8 +74,12 @@ pub(crate) fn ways(h2: bool) -> Vec<Way> {
                 TraceConnectLayer::new(&boxed).layer(HttpConnector::new()),
             )),
         ),
-        way("disabled sink", &disabled, TraceRequestLayer::new(&disabled).layer(traced_pool(h2, &disabled))),
-        way("preset", &preset, preset_of(&preset, h2)),
+        variant(
+            "disabled sink",
+            &disabled,
+            TraceRequestLayer::new(&disabled).layer(traced_pool(h2, &disabled)),
+        ),
+        variant("preset", &preset, preset_of(&preset, h2)),
     ]
 }
 
@@ -102,7 +106,7 @@ where
     legacy::Client::builder(TokioExecutor::new()).http2_only(h2).build(connector)
 }
 
-fn way<S, B>(name: &'static str, sink: &TraceSink, client: S) -> Way
+fn variant<S, B>(name: &'static str, sink: &TraceSink, client: S) -> Variant
 where
     S: Service<Request<Payload>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
@@ -113,7 +117,7 @@ where
     let client = client
         .map_response(|response: Response<B>| response.map(|body| body.map_err(Into::into).boxed_unsync()))
         .map_err(Into::into);
-    Way { name, client: BoxCloneSyncService::new(client), sink: sink.clone() }
+    Variant { name, client: BoxCloneSyncService::new(client), sink: sink.clone() }
 }
 
 /// Everything that a caller can see of a response.
@@ -179,19 +183,19 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     test_support::errors::chain(error).split_off(usize::from(is_own))
 }
 
-/// Runs the scenario in every way against the server, and asserts that caller and server see the same each time.
-/// Returns the ways, the outcome of the untraced one, and the connections that the server saw.
+/// Runs the scenario with every variant against the server, and asserts that caller and server see the same each time.
+/// Returns the variants, the outcome of the untraced one, and the connections that the server saw.
 pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
     server: &Server,
     scenario: impl AsyncFn(&AnyClient) -> T,
-) -> (Vec<Way>, T, Vec<Seen>) {
+) -> (Vec<Variant>, T, Vec<Seen>) {
     let mut reference = None;
-    let mut ways = ways(false);
+    let mut variants = variants(false);
     let mut before = server.seen().len();
-    for way in &mut ways {
-        let outcome = scenario(&way.client).await;
+    for variant in &mut variants {
+        let outcome = scenario(&variant.client).await;
         // Dropping the last clone of the client closes its connections.
-        way.client = failing_client();
+        variant.client = failing_client();
         let accepted = server.seen().len();
         let mut seen = server.ended(accepted).await.split_off(before);
         before = accepted;
@@ -200,16 +204,16 @@ pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
         match &reference {
             None => reference = Some((outcome, seen)),
             Some((expected, saw)) => {
-                assert_eq!(&outcome, expected, "{}", way.name);
+                assert_eq!(&outcome, expected, "{}", variant.name);
                 let (seen, saw): (Vec<_>, Vec<_>) =
                     (seen.drain(..).map(|seen| reads(&seen)).collect(), saw.iter().map(reads).collect());
-                assert_eq!(seen, saw, "{}", way.name);
+                assert_eq!(seen, saw, "{}", variant.name);
             }
         }
     }
-    let (outcome, seen) = reference.expect("an untraced way");
+    let (outcome, seen) = reference.expect("an untraced variant");
     assert!(seen.iter().all(|seen| seen.end != End::Open));
-    (ways, outcome, seen)
+    (variants, outcome, seen)
 }
 
 fn failing_client() -> AnyClient {

@@ -12,7 +12,7 @@ use nettrace::client::ClientError;
 use nettrace::{Failure, record::EndReason};
 use tower::ServiceExt as _;
 
-use crate::clients::{BoxError, Payload, Way, chain, empty, exchange, request, same, ways};
+use crate::clients::{BoxError, Payload, Variant, chain, empty, exchange, request, same, variants};
 use test_support::errors::{CallerError, find, io_kind};
 use test_support::raw::{Refused, Server};
 
@@ -23,27 +23,27 @@ fn pool_error(error: &BoxError) -> Option<&legacy::Error> {
     pool
 }
 
-/// Asserts that a traced way has recorded one request with this failure, and an untraced way none.
-fn assert_recorded(way: &Way, failure: &Failure) {
-    let records = way.sink.snapshot("").http_requests;
-    assert_eq!(records.len(), usize::from(way.is_traced()), "{}", way.name);
+/// Asserts that a traced variant has recorded one request with this failure, and an untraced one none.
+fn assert_recorded(variant: &Variant, failure: &Failure) {
+    let records = variant.sink.snapshot("").http_requests;
+    assert_eq!(records.len(), usize::from(variant.is_traced()), "{}", variant.name);
     for record in &records {
-        assert_eq!(record.failure.as_ref(), Some(failure), "{}: {}", way.name, record.req_error);
-        assert_eq!(record.end_reason, Some(EndReason::Failed), "{}", way.name);
+        assert_eq!(record.failure.as_ref(), Some(failure), "{}: {}", variant.name, record.req_error);
+        assert_eq!(record.end_reason, Some(EndReason::Failed), "{}", variant.name);
     }
 }
 
 #[tokio::test]
 async fn a_refused_connection_keeps_its_io_error() {
     let refused = Refused::on("127.0.0.1:0");
-    for way in ways(false) {
+    for variant in variants(false) {
         let request = Request::get(format!("http://{}/", refused.addr)).body(empty()).unwrap();
-        let error = way.client.clone().oneshot(request).await.expect_err("no connection");
-        assert!(pool_error(&error).is_none_or(legacy::Error::is_connect), "{}: {error:?}", way.name);
+        let error = variant.client.clone().oneshot(request).await.expect_err("no connection");
+        assert!(pool_error(&error).is_none_or(legacy::Error::is_connect), "{}: {error:?}", variant.name);
         let io = find::<io::Error>(&*error).expect("an I/O error");
-        assert_eq!(io.kind(), io::ErrorKind::ConnectionRefused, "{}", way.name);
-        assert_eq!(chain(&*error).last(), Some(&io.to_string()), "{}", way.name);
-        assert_recorded(&way, &Failure::ConnectionRefused);
+        assert_eq!(io.kind(), io::ErrorKind::ConnectionRefused, "{}", variant.name);
+        assert_eq!(chain(&*error).last(), Some(&io.to_string()), "{}", variant.name);
+        assert_recorded(&variant, &Failure::ConnectionRefused);
     }
 }
 
@@ -56,8 +56,8 @@ async fn assert_fails(server: &Server, failure: &Failure, expected: impl Fn(&hyp
         assert!(expected(find(&*error).expect("an error of hyper")), "{error:?}");
         (chain(&*error), io_kind(&*error))
     };
-    for way in same(server, scenario).await.0 {
-        assert_recorded(&way, failure);
+    for variant in same(server, scenario).await.0 {
+        assert_recorded(&variant, failure);
     }
 }
 
@@ -108,11 +108,11 @@ async fn a_truncated_body_is_an_eof() {
             conn.close().await
         });
         let make = || request("GET", &server, "/").body(empty()).unwrap();
-        let (ways, outcome, _) = same(&server, async |client| exchange(client, make()).await).await;
+        let (variants, outcome, _) = same(&server, async |client| exchange(client, make()).await).await;
         let outcome = outcome.expect("a response head");
         assert!(!outcome.body.error.is_empty() && outcome.body.data.starts_with(b"hal"), "{outcome:?}");
-        for way in &ways {
-            assert_recorded(way, &failure);
+        for variant in &variants {
+            assert_recorded(variant, &failure);
         }
     }
 }
@@ -134,33 +134,33 @@ async fn an_error_of_the_request_body_keeps_its_type() {
         assert_eq!(find(&*error), Some(&CallerError(3)), "{error:?}");
         chain(&*error)
     };
-    let expected = scenario(&ways(false)[0].client).await;
-    for way in ways(false) {
-        assert_eq!(scenario(&way.client).await, expected, "{}", way.name);
-        assert_recorded(&way, &Failure::RequestBodyError);
+    let expected = scenario(&variants(false)[0].client).await;
+    for variant in variants(false) {
+        assert_eq!(scenario(&variant.client).await, expected, "{}", variant.name);
+        assert_recorded(&variant, &Failure::RequestBodyError);
     }
 }
 
 #[tokio::test]
 async fn invalid_requests_fail_before_a_connection_is_dialled() {
     let server = Server::answering(b"HTTP/1.1 204 No Content\r\n\r\n");
-    for way in ways(false) {
+    for variant in variants(false) {
         let no_host = Request::get("/path").body(empty()).unwrap();
         let version = request("GET", &server, "/").version(http::Version::HTTP_2).body(empty()).unwrap();
         for request in [no_host, version] {
-            let error = way.client.clone().oneshot(request).await.expect_err("an invalid request");
+            let error = variant.client.clone().oneshot(request).await.expect_err("an invalid request");
             let pool = pool_error(&error).map(|error| (error.is_connect(), error.source().is_some()));
-            assert_eq!(pool.unwrap_or_default(), (false, false), "{}: {error:?}", way.name);
+            assert_eq!(pool.unwrap_or_default(), (false, false), "{}: {error:?}", variant.name);
             let preset = error.downcast_ref::<ClientError>().map(ClientError::failure);
             assert_eq!(preset.unwrap_or(Failure::InvalidArgument), Failure::InvalidArgument);
         }
-        let failures = way
+        let failures = variant
             .sink
             .snapshot("")
             .http_requests
             .iter()
             .map(|request| request.failure.clone())
             .collect::<Vec<_>>();
-        assert_eq!(failures, vec![Some(Failure::InvalidArgument); if way.is_traced() { 2 } else { 0 }]);
+        assert_eq!(failures, vec![Some(Failure::InvalidArgument); if variant.is_traced() { 2 } else { 0 }]);
     }
 }

@@ -29,22 +29,22 @@ async fn every_answer_to_an_expectation_has_the_same_outcome() {
             let request = request("POST", &server, "/").header("expect", "100-continue");
             request.body(full("data")).unwrap()
         };
-        let (ways, outcome, seen) =
+        let (variants, outcome, seen) =
             same(&server, async |client: &AnyClient| exchange(client, make()).await).await;
         assert_eq!(outcome.expect("a response").body.data, &last.as_bytes()[last.len() - 2..]);
         // hyper does not wait for `100 Continue` before it sends the body, traced or not.
         assert!(seen[0].received.ends_with(b"\r\n\r\ndata"));
-        for way in ways.iter().filter(|way| way.is_traced()) {
-            let record = way.sink.snapshot("").http_requests[0].clone();
+        for variant in variants.iter().filter(|variant| variant.is_traced()) {
+            let record = variant.sink.snapshot("").http_requests[0].clone();
             assert_eq!(
                 (record.req_content_len, record.end_reason),
                 (4, Some(EndReason::Closed)),
                 "{}",
-                way.name
+                variant.name
             );
-            if matches!(way.name, "layers that listen" | "preset") {
+            if matches!(variant.name, "layers that listen" | "preset") {
                 let statuses: Vec<_> = record.informational.iter().map(|interim| interim.status).collect();
-                assert_eq!(statuses, informational, "{}", way.name);
+                assert_eq!(statuses, informational, "{}", variant.name);
             }
         }
     }
@@ -65,9 +65,9 @@ async fn the_informational_callback_of_the_caller_is_kept() {
         let statuses = statuses.lock().unwrap();
         statuses.clone()
     };
-    for way in crate::clients::ways(false) {
+    for variant in crate::clients::variants(false) {
         // `TraceRequestLayer::informational` replaces the callback, as its documentation says.
-        let listens = way.name == "layers that listen";
-        assert_eq!(scenario(&way.client).await.len(), usize::from(!listens), "{}", way.name);
+        let listens = variant.name == "layers that listen";
+        assert_eq!(scenario(&variant.client).await.len(), usize::from(!listens), "{}", variant.name);
     }
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
-use crate::clients::{empty, exchange, ways};
+use crate::clients::{empty, exchange, variants};
 
 /// Accepts every request, and echoes what is received over a stream of the protocol `echo`.
 async fn answer(mut request: http::Request<Incoming>) -> Result<http::Response<Empty<Bytes>>, Infallible> {
@@ -47,15 +47,20 @@ async fn an_upgraded_stream_carries_bytes_in_both_directions() {
     let url = format!("http://{}/chat", listener.local_addr().unwrap());
     let server = tokio::spawn(serve(listener));
     let sent = vec![b'x'; 100_000];
-    for way in ways(true) {
+    for variant in variants(true) {
         // With the first response, the client has the server's settings, which announce extended CONNECT.
         let first = http::Request::get(&url).body(empty()).unwrap();
-        assert_eq!(exchange(&way.client, first).await.expect("a response").status, 200, "{}", way.name);
+        assert_eq!(
+            exchange(&variant.client, first).await.expect("a response").status,
+            200,
+            "{}",
+            variant.name
+        );
 
         let mut request = http::Request::connect(&url).version(http::Version::HTTP_2).body(empty()).unwrap();
         request.extensions_mut().insert(Protocol::from_static("echo"));
-        let response = way.client.clone().oneshot(request).await.expect("a response");
-        assert_eq!(response.status(), 200, "{}", way.name);
+        let response = variant.client.clone().oneshot(request).await.expect("a response");
+        assert_eq!(response.status(), 200, "{}", variant.name);
         let stream = TokioIo::new(hyper::upgrade::on(response).await.expect("an upgrade"));
         let (mut reader, mut writer) = tokio::io::split(stream);
         let send = async {
@@ -67,20 +72,22 @@ async fn an_upgraded_stream_carries_bytes_in_both_directions() {
             reader.read_to_end(&mut received).await.unwrap();
             received
         });
-        assert!(received == sent, "{}: {} bytes", way.name, received.len());
+        assert!(received == sent, "{}: {} bytes", variant.name, received.len());
 
-        if way.is_traced() {
-            let trace = way.sink.snapshot("");
-            let [_, record] = &trace.http_requests[..] else { panic!("expected two requests: {}", way.name) };
+        if variant.is_traced() {
+            let trace = variant.sink.snapshot("");
+            let [_, record] = &trace.http_requests[..] else {
+                panic!("expected two requests: {}", variant.name)
+            };
             assert_eq!(
                 (record.req_method.as_str(), record.resp_status_code),
                 ("CONNECT", 200),
                 "{}",
-                way.name
+                variant.name
             );
-            assert_eq!(record.end_reason, Some(EndReason::Closed), "{}", way.name);
+            assert_eq!(record.end_reason, Some(EndReason::Closed), "{}", variant.name);
             let conn = trace.tcp_conns.get(&record.tcp_conn).expect("a linked connection");
-            assert!(conn.total_sent_bytes > 100_000 && conn.total_recv_bytes > 100_000, "{}", way.name);
+            assert!(conn.total_sent_bytes > 100_000 && conn.total_recv_bytes > 100_000, "{}", variant.name);
         }
     }
     server.abort();

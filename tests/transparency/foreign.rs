@@ -19,12 +19,12 @@ use tower::Layer as _;
 use test_support::check;
 use test_support::dns::DnsServer;
 use test_support::raw::Refused;
-use test_support::web::{Asked, Web, reply, status};
+use test_support::web::{ReceivedRequest, Web, reply, status};
 
 fn web() -> Web {
-    Web::start(async |asked: Asked| match asked.path() {
+    Web::start(async |request: ReceivedRequest| match request.path() {
         "/empty" => status(204),
-        _ => reply(format!("{} {:?}", asked.method, asked.body)),
+        _ => reply(format!("{} {:?}", request.method, request.body)),
     })
 }
 

@@ -42,18 +42,19 @@ fn server(answers: &'static [(&'static str, &'static str)]) -> Server {
     })
 }
 
-/// Makes one request in every way, and asserts that each succeeds and is recorded.
+/// Makes one request with every variant, and asserts that each succeeds and is recorded.
 async fn check(
     server: &Server,
     make: impl Fn() -> http::Request<crate::clients::Payload>,
 ) -> (Outcome, Seen) {
-    let (ways, outcome, seen) = same(server, async |client: &AnyClient| exchange(client, make()).await).await;
-    for way in &ways {
-        let records = way.sink.snapshot(way.name).http_requests;
-        assert_eq!(records.len(), usize::from(way.is_traced()), "{}", way.name);
+    let (variants, outcome, seen) =
+        same(server, async |client: &AnyClient| exchange(client, make()).await).await;
+    for variant in &variants {
+        let records = variant.sink.snapshot(variant.name).http_requests;
+        assert_eq!(records.len(), usize::from(variant.is_traced()), "{}", variant.name);
         let ended =
             records.iter().all(|record| record.end_reason == Some(nettrace::record::EndReason::Closed));
-        assert!(ended, "{}: {records:?}", way.name);
+        assert!(ended, "{}: {records:?}", variant.name);
     }
     let [seen] = seen.try_into().expect("one connection");
     (outcome.expect("a response"), seen)

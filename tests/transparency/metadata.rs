@@ -20,7 +20,7 @@ use nettrace::{ConnRef, ResponseExt as _, TraceSink};
 use tokio::net::TcpStream;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
-use crate::clients::{empty, ways};
+use crate::clients::{empty, variants};
 use test_support::web::{Web, reply};
 
 /// A connection with an extra, and with metadata that `configure` adds.
@@ -86,7 +86,7 @@ async fn body<B: http_body::Body<Error: std::fmt::Debug>>(response: http::Respon
 
 /// Starts a server that answers with the version and the target of the request.
 fn web() -> Web {
-    Web::start(async |asked| reply(format!("{:?} {}", asked.version, asked.uri)))
+    Web::start(async |request| reply(format!("{:?} {}", request.version, request.uri)))
 }
 
 #[tokio::test]
@@ -125,21 +125,21 @@ async fn extras_are_in_the_extensions_of_the_response() {
 #[tokio::test]
 async fn responses_have_no_further_extensions() {
     let web = web();
-    for way in ways(false) {
+    for variant in variants(false) {
         let request = Request::get(web.url("/")).body(empty()).unwrap();
-        let mut response = way.client.clone().oneshot(request).await.unwrap();
-        assert_eq!(response.request_handle().is_some(), way.is_traced(), "{}", way.name);
+        let mut response = variant.client.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.request_handle().is_some(), variant.is_traced(), "{}", variant.name);
         assert_eq!(
             ConnRef::from_extensions(response.extensions()).is_some(),
-            way.is_traced(),
+            variant.is_traced(),
             "{}",
-            way.name
+            variant.name
         );
         let extensions = response.extensions_mut();
         assert_eq!(extensions.remove::<HttpInfo>().expect("the addresses").remote_addr(), web.addr());
         // hyper adds this only if the response can be upgraded.
         assert!(extensions.remove::<hyper::upgrade::OnUpgrade>().is_none());
-        assert_eq!(extensions.len(), usize::from(way.is_traced()), "{}", way.name);
+        assert_eq!(extensions.len(), usize::from(variant.is_traced()), "{}", variant.name);
     }
 }
 
@@ -165,25 +165,25 @@ async fn a_poisoned_connection_is_not_reused() {
 #[tokio::test]
 async fn the_connection_capture_of_the_caller_is_kept() {
     let web = web();
-    for way in ways(false) {
+    for variant in variants(false) {
         let mut request = Request::get(web.url("/")).body(empty()).unwrap();
         let captured = capture_connection(&mut request);
-        way.client.clone().oneshot(request).await.unwrap();
-        let listens = matches!(way.name, "layers that listen" | "preset");
-        assert_eq!(captured.connection_metadata().is_some(), !listens, "{}", way.name);
+        variant.client.clone().oneshot(request).await.unwrap();
+        let listens = matches!(variant.name, "layers that listen" | "preset");
+        assert_eq!(captured.connection_metadata().is_some(), !listens, "{}", variant.name);
     }
 }
 
 #[tokio::test]
 async fn the_error_of_a_connector_is_returned_unchanged() {
     let sink = TraceSink::new();
-    let connector = service_fn(|_: Uri| async { Err::<TaggedStream, _>(io::Error::other("no way")) });
+    let connector = service_fn(|_: Uri| async { Err::<TaggedStream, _>(io::Error::other("no variant")) });
     let connector = TraceConnectLayer::new(&sink).layer(connector);
     let error = connector.oneshot(Uri::from_static("http://web.test/")).await.err().expect("no connection");
     let error = error.downcast::<io::Error>().expect("the connector's error");
-    assert_eq!(error.to_string(), "no way");
+    assert_eq!(error.to_string(), "no variant");
     let dials = sink.snapshot("").dials;
-    assert_eq!((dials[0].dst_address.as_str(), dials[0].dial_err.as_str()), ("web.test:80", "no way"));
+    assert_eq!((dials[0].dst_address.as_str(), dials[0].dial_err.as_str()), ("web.test:80", "no variant"));
 }
 
 /// A service that is ready, or fails, at the third poll.

@@ -3,7 +3,7 @@
 use http_body_util::BodyExt as _;
 use tower::{Service as _, ServiceExt as _};
 
-use crate::clients::{AnyClient, Payload, empty, exchange, request, same, stream, ways};
+use crate::clients::{AnyClient, Payload, empty, exchange, request, same, stream, variants};
 use test_support::raw::{End, Server};
 use test_support::wait;
 
@@ -146,11 +146,11 @@ async fn a_connection_is_reused_after_an_early_response() {
 #[tokio::test]
 async fn a_request_that_is_never_polled_does_not_dial() {
     let server = answering(&[OK]);
-    for mut way in ways(false) {
+    for mut variant in variants(false) {
         let accepted = server.seen().len();
-        let client = way.client.ready().await.unwrap();
+        let client = variant.client.ready().await.unwrap();
         drop(client.call(get(&server)));
         assert_eq!(status(client, &server).await, 200);
-        assert_eq!(server.accepted(accepted + 1).await.len(), accepted + 1, "{}", way.name);
+        assert_eq!(server.accepted(accepted + 1).await.len(), accepted + 1, "{}", variant.name);
     }
 }

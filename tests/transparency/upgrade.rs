@@ -42,17 +42,17 @@ async fn talk(client: &AnyClient, request: http::Request<Payload>) -> (u16, Vec<
 }
 
 async fn check_upgrade(server: &Server, make: impl Fn() -> http::Request<Payload>, status: u16) {
-    let (ways, outcome, seen) = same(server, async |client: &AnyClient| talk(client, make()).await).await;
+    let (variants, outcome, seen) = same(server, async |client: &AnyClient| talk(client, make()).await).await;
     assert_eq!(outcome, (status, b"helloonetwobye".to_vec()));
     assert!(seen[0].received.ends_with(b"\r\n\r\nonetwobye"));
-    for way in ways.iter().filter(|way| way.is_traced()) {
-        let trace = way.sink.snapshot("");
+    for variant in variants.iter().filter(|variant| variant.is_traced()) {
+        let trace = variant.sink.snapshot("");
         let [record] = &trace.http_requests[..] else { panic!("expected one request") };
         assert_eq!((record.resp_status_code, &record.end_reason), (status, &Some(EndReason::Closed)));
         let conn = trace.tcp_conns.get(&record.tcp_conn).expect("a linked connection");
-        assert_eq!(conn.total_recv_bytes, seen[0].sent as u64, "{}", way.name);
-        assert_eq!(conn.total_sent_bytes, seen[0].received.len() as u64, "{}", way.name);
-        assert_eq!(conn.end_reason, Some(EndReason::PeerClosed), "{}", way.name);
+        assert_eq!(conn.total_recv_bytes, seen[0].sent as u64, "{}", variant.name);
+        assert_eq!(conn.total_sent_bytes, seen[0].received.len() as u64, "{}", variant.name);
+        assert_eq!(conn.end_reason, Some(EndReason::PeerClosed), "{}", variant.name);
     }
 }
 

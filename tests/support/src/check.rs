@@ -32,7 +32,7 @@ use nettrace::record::{
 #[track_caller]
 pub fn finished(trace: &NetTrace) {
     let mut problems = common_problems(trace);
-    ends::look(trace, &mut problems);
+    ends::find_problems(trace, &mut problems);
     problems.assert_none(trace);
 }
 
@@ -48,9 +48,9 @@ pub fn running(trace: &NetTrace) {
 
 fn common_problems(trace: &NetTrace) -> Problems {
     let mut problems = Problems::default();
-    links::look(trace, &mut problems);
-    times::look(trace, &mut problems);
-    json::look(trace, &mut problems);
+    links::find_problems(trace, &mut problems);
+    times::find_problems(trace, &mut problems);
+    json::find_problems(trace, &mut problems);
     problems
 }
 

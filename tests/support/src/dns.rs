@@ -19,17 +19,17 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::wait;
+use crate::{raw::Refused, wait};
 
 /// A query that the server has received.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ReceivedQuery {
     pub message: Message,
     pub tcp: bool,
     pub from: SocketAddr,
 }
 
-impl Asked {
+impl ReceivedQuery {
     /// Returns the name in the question, without the final dot.
     pub fn name(&self) -> String {
         self.message.queries[0].name().to_ascii().trim_end_matches('.').to_owned()
@@ -106,27 +106,29 @@ pub fn wire(message: &Message) -> Vec<u8> {
 /// A nameserver for UDP and TCP, on one port of the loopback interface. Dropping it stops the server.
 pub struct DnsServer {
     addr: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    queries: Arc<Mutex<Vec<ReceivedQuery>>>,
     _tasks: JoinSet<()>,
 }
 
-type Behaviour = dyn Fn(&Asked) -> Action + Send + Sync;
+type Behaviour = dyn Fn(&ReceivedQuery) -> Action + Send + Sync;
 
 impl DnsServer {
-    pub async fn start<T: Into<Action>>(behaviour: impl Fn(&Asked) -> T + Send + Sync + 'static) -> Self {
+    pub async fn start<T: Into<Action>>(
+        behaviour: impl Fn(&ReceivedQuery) -> T + Send + Sync + 'static,
+    ) -> Self {
         let (udp, tcp) = bind().await;
         let addr = udp.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let behaviour: Arc<Behaviour> = Arc::new(move |asked| behaviour(asked).into());
+        let queries = Arc::new(Mutex::new(Vec::new()));
+        let behaviour: Arc<Behaviour> = Arc::new(move |query| behaviour(query).into());
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve_udp(Arc::new(udp), behaviour.clone(), asked.clone()));
-        tasks.spawn(serve_tcp(tcp, behaviour, asked.clone()));
-        DnsServer { addr, asked, _tasks: tasks }
+        tasks.spawn(serve_udp(Arc::new(udp), behaviour.clone(), queries.clone()));
+        tasks.spawn(serve_tcp(tcp, behaviour, queries.clone()));
+        DnsServer { addr, queries, _tasks: tasks }
     }
 
     /// Starts a server that answers every question with the `addresses` of its type.
     pub async fn answering(addresses: &'static [&'static str]) -> Self {
-        Self::start(move |asked| asked.addresses(addresses)).await
+        Self::start(move |query| query.addresses(addresses)).await
     }
 
     /// Starts a server that never answers.
@@ -134,18 +136,13 @@ impl DnsServer {
         Self::start(|_| Action::Silence).await
     }
 
-    /// Returns an address of the loopback interface on which no server listens.
-    pub fn nobody() -> SocketAddr {
-        std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-    }
-
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Returns the queries so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    pub fn queries(&self) -> Vec<ReceivedQuery> {
+        self.queries.lock().unwrap().clone()
     }
 
     /// Waits until the server has received this many queries.
@@ -154,13 +151,34 @@ impl DnsServer {
     ///
     /// If this takes longer than 20 seconds.
     #[track_caller]
-    pub fn asked_times(&self, count: usize) -> impl Future<Output = ()> {
-        wait::until(format!("{count} queries"), move || self.asked().len() >= count)
+    pub fn wait_for_queries(&self, count: usize) -> impl Future<Output = ()> {
+        wait::until(format!("{count} queries"), move || self.queries().len() >= count)
     }
 
     /// Returns the questions so far, each as a name and a type: `www.test A`.
     pub fn questions(&self) -> Vec<String> {
-        self.asked().iter().map(|asked| format!("{} {}", asked.name(), asked.record_type())).collect()
+        self.queries().iter().map(|query| format!("{} {}", query.name(), query.record_type())).collect()
+    }
+}
+
+/// A port of 127.0.0.1 that refuses queries and connections until this is dropped.
+pub struct ClosedPort {
+    pub addr: SocketAddr,
+    _tcp: Refused,
+    _udp: std::net::UdpSocket,
+}
+
+impl ClosedPort {
+    pub fn bind() -> Self {
+        loop {
+            let tcp = Refused::on("127.0.0.1:0");
+            // Another process may use the port for UDP.
+            if let Ok(udp) = std::net::UdpSocket::bind(tcp.addr) {
+                // A connected socket takes datagrams from its peer only. The kernel refuses all others.
+                udp.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
+                return Self { addr: tcp.addr, _tcp: tcp, _udp: udp };
+            }
+        }
     }
 }
 
@@ -174,14 +192,14 @@ async fn bind() -> (UdpSocket, TcpListener) {
     }
 }
 
-async fn serve_udp(socket: Arc<UdpSocket>, behaviour: Arc<Behaviour>, log: Arc<Mutex<Vec<Asked>>>) {
+async fn serve_udp(socket: Arc<UdpSocket>, behaviour: Arc<Behaviour>, log: Arc<Mutex<Vec<ReceivedQuery>>>) {
     let mut later = JoinSet::new();
     let mut buffer = vec![0; 4096];
     while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
         let Ok(message) = Message::from_vec(&buffer[..len]) else { continue };
-        let asked = Asked { message, tcp: false, from };
-        log.lock().unwrap().push(asked.clone());
-        match behaviour(&asked) {
+        let query = ReceivedQuery { message, tcp: false, from };
+        log.lock().unwrap().push(query.clone());
+        match behaviour(&query) {
             Action::Send(messages) => send_all(&socket, from, &messages).await,
             Action::Later(delay, messages) => {
                 let socket = socket.clone();
@@ -203,7 +221,7 @@ async fn send_all(socket: &UdpSocket, to: SocketAddr, messages: &[Vec<u8>]) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, behaviour: Arc<Behaviour>, log: Arc<Mutex<Vec<Asked>>>) {
+async fn serve_tcp(listener: TcpListener, behaviour: Arc<Behaviour>, log: Arc<Mutex<Vec<ReceivedQuery>>>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, from)) = listener.accept().await {
         connections.spawn(serve_stream(stream, from, behaviour.clone(), log.clone()));
@@ -214,7 +232,7 @@ async fn serve_stream(
     mut stream: TcpStream,
     from: SocketAddr,
     behaviour: Arc<Behaviour>,
-    log: Arc<Mutex<Vec<Asked>>>,
+    log: Arc<Mutex<Vec<ReceivedQuery>>>,
 ) {
     while let Ok(len) = stream.read_u16().await {
         let mut bytes = vec![0; len.into()];
@@ -222,9 +240,9 @@ async fn serve_stream(
             return;
         }
         let Ok(message) = Message::from_vec(&bytes) else { return };
-        let asked = Asked { message, tcp: true, from };
-        log.lock().unwrap().push(asked.clone());
-        let messages = match behaviour(&asked) {
+        let query = ReceivedQuery { message, tcp: true, from };
+        log.lock().unwrap().push(query.clone());
+        let messages = match behaviour(&query) {
             Action::Send(messages) => messages,
             Action::Later(delay, messages) => {
                 tokio::time::sleep(delay).await;
@@ -272,26 +290,26 @@ pub fn about(message: &Message, other: &str) -> Message {
 }
 
 /// Returns a name of 127 labels with one unprintable byte each: 255 bytes on the wire, 635 bytes as text.
-fn odd_name() -> Vec<u8> {
+fn longest_name() -> Vec<u8> {
     [[1, 0xff].repeat(127), vec![0]].concat()
 }
 
 /// Returns a reply with as many CNAME records as fit into `size` bytes, all from one unprintable name to itself. If the
 /// question is for A records, `address` of the name in the question follows.
-pub fn full_of_one_odd_name(asked: &Asked, size: usize, address: Option<[u8; 4]>) -> Vec<u8> {
-    let mut reply = asked.reply();
+pub fn cname_loop_reply(query: &ReceivedQuery, size: usize, address: Option<[u8; 4]>) -> Vec<u8> {
+    let mut reply = query.reply();
     reply.edns = None;
     let mut bytes = wire(&reply);
     let name = bytes.len() as u16;
     let pointer = (0xc000 | name).to_be_bytes();
     let alias = [&[0, 5, 0, 1, 0, 0, 0, 60, 0, 2], &pointer[..]].concat();
-    bytes.extend([odd_name(), alias.clone()].concat());
+    bytes.extend([longest_name(), alias.clone()].concat());
     let mut answers = 1u16;
     while bytes.len() + 2 * (2 + alias.len()) + 2 <= size {
         bytes.extend([&pointer[..], &alias].concat());
         answers += 1;
     }
-    if let Some(address) = address.filter(|_| asked.is_a()) {
+    if let Some(address) = address.filter(|_| query.is_a()) {
         bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
         bytes.extend(address);
         answers += 1;

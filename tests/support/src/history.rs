@@ -40,7 +40,7 @@ pub struct History(HashMap<TraceId, FinishedRecord>);
 impl History {
     /// Asserts that no ended record of an earlier trace is gone or has changed.
     #[track_caller]
-    pub fn look(&mut self, trace: &NetTrace) {
+    pub fn check(&mut self, trace: &NetTrace) {
         let mut missing = std::mem::take(&mut self.0);
         for (record, end) in records(trace) {
             let (id, record) = (record.trace_id().clone(), settled(record));

@@ -3,7 +3,7 @@
 //! ```ignore
 //! let (output, trace) = Strace::new("curl").args([url]).run();
 //! let socket = trace.connected_to(server)[0];
-//! assert_eq!(socket.moved(Way::Write).sum::<usize>(), request.len());
+//! assert_eq!(socket.moved(Direction::Write).sum::<usize>(), request.len());
 //! ```
 
 mod parse;
@@ -97,7 +97,7 @@ pub struct Socket {
 pub struct Call {
     /// `recvfrom`, `writev` …
     pub name: String,
-    pub way: Way,
+    pub direction: Direction,
     /// The time of the call, in seconds since 1970.
     pub at: f64,
     /// The duration in seconds.
@@ -105,11 +105,11 @@ pub struct Call {
     /// The number of bytes, or the name of the error.
     pub result: Result<usize, String>,
     /// Whether the call moves no data of the stream: `MSG_ERRQUEUE` or `MSG_PEEK`.
-    pub aside: bool,
+    pub is_control: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     Read,
     Write,
 }
@@ -142,14 +142,14 @@ impl Socket {
     pub fn ops(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(|call| {
             let idle = ["EAGAIN", "EINTR", "ERESTARTSYS", "?"]; // `?` if the process was killed during the call
-            !call.aside && !call.result.as_ref().is_err_and(|error| idle.contains(&error.as_str()))
+            !call.is_control && !call.result.as_ref().is_err_and(|error| idle.contains(&error.as_str()))
         })
     }
 
     /// Returns the sizes of the successful operations in one direction, without the end of the stream.
-    pub fn moved(&self, way: Way) -> impl Iterator<Item = usize> {
+    pub fn moved(&self, direction: Direction) -> impl Iterator<Item = usize> {
         self.ops()
-            .filter(move |call| call.way == way)
+            .filter(move |call| call.direction == direction)
             .filter_map(|call| call.result.clone().ok())
             .filter(|size| *size > 0)
     }

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 and HTTP/2 server that puts the client's port into every response (`x-peer`) and keeps the requests.
 //!
 //! ```ignore
-//! let web = Web::start(async |asked| match asked.path() {
+//! let web = Web::start(async |request| match request.path() {
 //!     "/hello" => reply("hello"),
 //!     _ => status(404),
 //! });
@@ -32,13 +32,13 @@ pub type Content = UnsyncBoxBody<Bytes, std::io::Error>;
 /// A running server. Dropping it closes its connections.
 pub struct Web {
     addr: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
     _background: Background,
 }
 
 /// A request that the server has received.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ReceivedRequest {
     pub peer: SocketAddr,
     pub method: Method,
     pub uri: Uri,
@@ -49,7 +49,7 @@ pub struct Asked {
     pub trailers: Option<HeaderMap>,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub fn path(&self) -> &str {
         self.uri.path()
     }
@@ -63,7 +63,7 @@ impl Asked {
 impl Web {
     /// Starts a server on a free port of 127.0.0.1. HTTP/2 is detected by its preface.
     #[track_caller]
-    pub fn start(handler: impl AsyncFn(Asked) -> Response<Content> + Send + 'static) -> Self {
+    pub fn start(handler: impl AsyncFn(ReceivedRequest) -> Response<Content> + Send + 'static) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), None, handler)
     }
 
@@ -71,7 +71,7 @@ impl Web {
     #[track_caller]
     pub fn tls(
         config: ServerConfig,
-        handler: impl AsyncFn(Asked) -> Response<Content> + Send + 'static,
+        handler: impl AsyncFn(ReceivedRequest) -> Response<Content> + Send + 'static,
     ) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), Some(config), handler)
     }
@@ -81,15 +81,15 @@ impl Web {
     pub fn on(
         listener: TcpListener,
         tls: Option<ServerConfig>,
-        handler: impl AsyncFn(Asked) -> Response<Content> + Send + 'static,
+        handler: impl AsyncFn(ReceivedRequest) -> Response<Content> + Send + 'static,
     ) -> Self {
         let addr = listener.local_addr().expect("a bound socket");
         listener.set_nonblocking(true).expect("non-blocking mode");
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::new(Mutex::new(Vec::new()));
         let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
-        let log = asked.clone();
+        let log = requests.clone();
         let background = Background::start(&Ns::here(), move || serve(listener, tls, handler, log));
-        Self { addr, asked, _background: background }
+        Self { addr, requests, _background: background }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -102,8 +102,8 @@ impl Web {
     }
 
     /// Returns the requests so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("no panic").clone()
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        self.requests.lock().expect("no panic").clone()
     }
 }
 
@@ -127,9 +127,13 @@ pub fn redirect(code: u16, location: &str) -> Response<Content> {
     response
 }
 
-async fn serve<F>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: F, log: Arc<Mutex<Vec<Asked>>>)
-where
-    F: AsyncFn(Asked) -> Response<Content> + 'static,
+async fn serve<F>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    handler: F,
+    log: Arc<Mutex<Vec<ReceivedRequest>>>,
+) where
+    F: AsyncFn(ReceivedRequest) -> Response<Content> + 'static,
 {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listening socket");
     let handler = Rc::new(handler);
@@ -156,10 +160,14 @@ where
     }
 }
 
-async fn serve_connection<S, F>(stream: S, peer: SocketAddr, handler: Rc<F>, log: Arc<Mutex<Vec<Asked>>>)
-where
+async fn serve_connection<S, F>(
+    stream: S,
+    peer: SocketAddr,
+    handler: Rc<F>,
+    log: Arc<Mutex<Vec<ReceivedRequest>>>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
-    F: AsyncFn(Asked) -> Response<Content> + 'static,
+    F: AsyncFn(ReceivedRequest) -> Response<Content> + 'static,
 {
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (handler, log) = (handler.clone(), log.clone());
@@ -168,7 +176,7 @@ where
             let body = body.collect().await?;
             let trailers = body.trailers().cloned();
             let body = body.to_bytes();
-            let asked = Asked {
+            let received = ReceivedRequest {
                 peer,
                 method: head.method,
                 uri: head.uri,
@@ -177,8 +185,8 @@ where
                 body,
                 trailers,
             };
-            log.lock().expect("no panic").push(asked.clone());
-            let mut response = handler(asked).await;
+            log.lock().expect("no panic").push(received.clone());
+            let mut response = handler(received).await;
             response.headers_mut().insert("x-peer", peer.port().into());
             Ok::<_, hyper::Error>(response)
         }

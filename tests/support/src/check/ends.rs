@@ -4,10 +4,11 @@ use nettrace::record::{EndReason, Failure, NetTrace, Timestamp};
 
 use super::{Problems, name};
 
-pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
+pub(super) fn find_problems(trace: &NetTrace, problems: &mut Problems) {
     for dial in &trace.dials {
         let who = name(dial);
-        End::of(dial.dial_end_at, &dial.end_reason, &dial.failure, &dial.dial_err).look(&who, problems);
+        End::of(dial.dial_end_at, &dial.end_reason, &dial.failure, &dial.dial_err)
+            .find_problems(&who, problems);
         // The sink was closed during the dial, so its outcome is not known.
         let cut_off = dial.end_reason == Some(EndReason::SinkClosed);
         let established = dial.failure.is_none() != dial.established_conn.is_undefined() || cut_off;
@@ -35,7 +36,7 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
         problems.expect(!conn.handshake_end_at.is_undefined(), &who, "the handshake has not ended");
         let end = if conn.connected { conn.conn_close_at } else { conn.handshake_end_at };
         let text = if conn.connected { &conn.conn_err } else { &conn.handshake_err };
-        End::of(end, &conn.end_reason, &conn.failure, text).look(&who, problems);
+        End::of(end, &conn.end_reason, &conn.failure, text).find_problems(&who, problems);
         let cut_off = conn.end_reason == Some(EndReason::SinkClosed);
         problems.expect(
             conn.connected || conn.failure.is_some() || cut_off,
@@ -45,28 +46,28 @@ pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
         if let Some(socks) = &conn.socks {
             let text = &socks.handshake_err;
             End::of(socks.handshake_end_at, &socks.end_reason, &socks.failure, text)
-                .look(&format!("{who}, SOCKS"), problems);
+                .find_problems(&format!("{who}, SOCKS"), problems);
         }
         let other = if conn.connected { &conn.handshake_err } else { &conn.conn_err };
         problems.expect(other.is_empty(), &who, "has the error of a phase in which it did not end");
     }
     for conn in &trace.udp_conns {
         let end = End::of(conn.conn_close_at, &conn.end_reason, &conn.failure, &conn.conn_err);
-        end.look(&name(conn), problems);
+        end.find_problems(&name(conn), problems);
     }
     for query in &trace.dns_queries {
         End::of(query.end_at, &query.end_reason, &query.failure, "queries have no text")
-            .look(&name(query), problems);
+            .find_problems(&name(query), problems);
     }
     for tunnel in &trace.tls_tunnels {
         let who = name(tunnel);
         problems.expect(!tunnel.handshake_end_at.is_undefined(), &who, "the handshake has not ended");
         let text = format!("{}{}", tunnel.handshake_err, tunnel.conn_err);
-        End::of(tunnel.close_at, &tunnel.end_reason, &tunnel.failure, &text).look(&who, problems);
+        End::of(tunnel.close_at, &tunnel.end_reason, &tunnel.failure, &text).find_problems(&who, problems);
     }
     for request in &trace.http_requests {
         let end = End::of(request.end_at, &request.end_reason, &request.failure, &request.req_error);
-        end.look(&name(request), problems);
+        end.find_problems(&name(request), problems);
     }
 }
 
@@ -82,7 +83,7 @@ impl<'a> End<'a> {
         Self { at, reason, failure, text }
     }
 
-    fn look(&self, who: &str, problems: &mut Problems) {
+    fn find_problems(&self, who: &str, problems: &mut Problems) {
         let Some(reason) = self.reason else {
             return problems.expect(false, who, "has not ended");
         };

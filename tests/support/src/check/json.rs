@@ -13,7 +13,7 @@ static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     jsonschema::validator_for(&schema).expect("the schema is a valid JSON Schema")
 });
 
-pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
+pub(super) fn find_problems(trace: &NetTrace, problems: &mut Problems) {
     let whole = serde_json::to_value(trace).expect("a trace is JSON");
     let precise = serde_json::to_value(trace.precise()).expect("a trace is JSON");
     for (how, json) in [("JSON", &whole), ("precise JSON", &precise)] {

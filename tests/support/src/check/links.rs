@@ -9,7 +9,7 @@ use nettrace::record::{
 
 use super::{Named, Problems, name};
 
-pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
+pub(super) fn find_problems(trace: &NetTrace, problems: &mut Problems) {
     let mut ids = UniqueIds { seen: HashSet::new(), problems };
     ids.add(&trace.dials);
     ids.add(&trace.tcp_conns);

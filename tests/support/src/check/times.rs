@@ -9,7 +9,7 @@ use nettrace::record::{
 
 use super::{Problems, name};
 
-pub(super) fn look(trace: &NetTrace, problems: &mut Problems) {
+pub(super) fn find_problems(trace: &NetTrace, problems: &mut Problems) {
     let mut times = Times { trace, problems };
     trace.dials.iter().for_each(|dial| times.dial(dial));
     trace.tcp_conns.iter().for_each(|conn| times.tcp_conn(conn));

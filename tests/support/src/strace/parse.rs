@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Call, Socket, Trace, Way};
+use super::{Call, Direction, Socket, Trace};
 
 pub(super) fn trace(text: &str) -> Trace {
     let mut reader = Reader::default();
@@ -70,10 +70,16 @@ impl<'a> Reader<'a> {
             }
             "getsockname" => self.trace.sockets[index].local = address(arguments),
             _ => {
-                let way = way(name)?;
-                let aside = arguments.contains("MSG_ERRQUEUE") || arguments.contains("MSG_PEEK");
-                let call =
-                    |result| Call { name: name.into(), way, at, duration: returned.duration, result, aside };
+                let direction = direction(name)?;
+                let is_control = arguments.contains("MSG_ERRQUEUE") || arguments.contains("MSG_PEEK");
+                let call = |result| Call {
+                    name: name.into(),
+                    direction,
+                    at,
+                    duration: returned.duration,
+                    result,
+                    is_control,
+                };
                 let calls = &mut self.trace.sockets[index].calls;
                 match message_sizes(name, arguments) {
                     Some(sizes) if returned.value.is_ok() => calls.extend(sizes.map(|size| call(Ok(size)))),
@@ -163,10 +169,12 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     text.split_once(before)?.1.split_once(after).map(|(inside, _)| inside)
 }
 
-fn way(name: &str) -> Option<Way> {
+fn direction(name: &str) -> Option<Direction> {
     match name {
-        "read" | "readv" | "recv" | "recvfrom" | "recvmsg" | "recvmmsg" => Some(Way::Read),
-        "write" | "writev" | "send" | "sendto" | "sendmsg" | "sendmmsg" | "sendfile" => Some(Way::Write),
+        "read" | "readv" | "recv" | "recvfrom" | "recvmsg" | "recvmmsg" => Some(Direction::Read),
+        "write" | "writev" | "send" | "sendto" | "sendmsg" | "sendmmsg" | "sendfile" => {
+            Some(Direction::Write)
+        }
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use test_support::curl::Curl;
 use test_support::raw::{Refused, Server};
 use test_support::require::require_tool;
-use test_support::strace::{Strace, Trace, Way};
+use test_support::strace::{Direction, Strace, Trace};
 
 #[test]
 fn strace_output_is_parsed() {
@@ -40,14 +40,20 @@ fn strace_output_is_parsed() {
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
 
     assert_eq!((tcp.local, tcp.peer), (Some(address("10.9.1.2:40000")), Some(address("10.9.2.2:80"))));
-    let names: Vec<_> = tcp.calls.iter().map(|call| (call.name.as_str(), call.aside)).collect();
+    let names: Vec<_> = tcp.calls.iter().map(|call| (call.name.as_str(), call.is_control)).collect();
     let expected =
         [("sendto", false), ("recvfrom", false), ("recvmsg", true), ("writev", false), ("readv", false)];
     assert_eq!(names[..5], expected);
-    let ops: Vec<_> = tcp.ops().map(|call| (call.way, call.result.clone().expect("success"))).collect();
-    assert_eq!(ops, [(Way::Write, 78), (Way::Write, 7), (Way::Read, 15), (Way::Read, 0)]);
+    let ops: Vec<_> = tcp.ops().map(|call| (call.direction, call.result.clone().expect("success"))).collect();
+    assert_eq!(
+        ops,
+        [(Direction::Write, 78), (Direction::Write, 7), (Direction::Read, 15), (Direction::Read, 0)]
+    );
     assert_eq!((tcp.calls[4].at, tcp.calls[4].duration), (1_700_000_001.7, 0.2));
-    assert_eq!((tcp.moved(Way::Read).sum::<usize>(), tcp.moved(Way::Write).sum::<usize>()), (15, 85));
+    assert_eq!(
+        (tcp.moved(Direction::Read).sum::<usize>(), tcp.moved(Direction::Write).sum::<usize>()),
+        (15, 85)
+    );
     assert_eq!(tcp.closed, Some(1_700_000_002.3));
 
     assert_eq!((udp.protocol.as_str(), udp.peer), ("UDPv6", Some(address("[fd09:2::2]:53"))));
@@ -78,8 +84,8 @@ fn strace_and_the_server_agree_on_curl() {
         let seen = &server.ended_blocking(1)[0];
         let socket =
             trace.connection(seen.peer, seen.local).unwrap_or_else(|| panic!("{seen:?} in {trace:#?}"));
-        assert_eq!(socket.moved(Way::Write).collect::<Vec<_>>(), [seen.received.len()]);
-        assert_eq!(socket.moved(Way::Read).sum::<usize>(), RESPONSE.len());
+        assert_eq!(socket.moved(Direction::Write).collect::<Vec<_>>(), [seen.received.len()]);
+        assert_eq!(socket.moved(Direction::Read).sum::<usize>(), RESPONSE.len());
         assert!(socket.closed.is_some());
     }
 }
