@@ -3,7 +3,7 @@
 mod scenes;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use scenes::{Scene, in_goes};
+use scenes::{Scene, run_in_batches};
 use std::time::{Duration, Instant};
 
 criterion_group! {
@@ -22,9 +22,9 @@ fn scenes(criterion: &mut Criterion) {
             let work = work.get_or_insert_with(&prepare);
             bencher.iter_custom(|times| {
                 let mut taken = Duration::ZERO;
-                in_goes(&mut **work, times, |go| {
+                run_in_batches(&mut **work, times, |run| {
                     let begin = Instant::now();
-                    go();
+                    run();
                     taken += begin.elapsed();
                 });
                 taken

@@ -51,7 +51,7 @@ impl Baseline {
 
     /// Prints a hint if the stored counts come from other versions of the programs: another compiler generates other
     /// instructions.
-    pub fn tell_if_made_otherwise(&self) {
+    pub fn warn_if_tools_differ(&self) {
         let now = tools();
         if self.made_with != now {
             println!("They may differ for another reason. Stored with: {}; now: {now}.", self.made_with);

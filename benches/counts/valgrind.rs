@@ -1,7 +1,7 @@
 //! Runs a scene in a process of its own under callgrind, which counts only the instructions of [`nettrace_measured`].
 //! Differences between runs and between machines are avoided as far as possible.
 
-use crate::scenes::{Scene, in_goes};
+use crate::scenes::{Scene, run_in_batches};
 use std::{env, fs, hint::black_box, mem::MaybeUninit, path::Path, process::Command};
 
 pub const CHILD: &str = "--child";
@@ -40,8 +40,8 @@ pub fn count(name: &str, cpu: usize) -> f64 {
 pub fn run(scene: &Scene) {
     let mut work = (scene.prepare)();
     let (warm_up, times) = if work.most() == 1 { (1, FEW) } else { (WARM_UP, TIMES) };
-    in_goes(&mut *work, warm_up, |go| go());
-    in_goes(&mut *work, times, nettrace_measured);
+    run_in_batches(&mut *work, warm_up, |run| run());
+    run_in_batches(&mut *work, times, nettrace_measured);
     println!("{times}");
 }
 

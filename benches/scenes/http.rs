@@ -39,7 +39,7 @@ pub(super) fn scenes() -> Vec<Scene> {
 
 fn bare(fields: usize) -> impl Work {
     let mut service = service_fn(answer(None));
-    Again(over_and_over(fields, move |request| exchange(&mut service, request)))
+    Again(reusing_fields(fields, move |request| exchange(&mut service, request)))
 }
 
 /// Returns a function that sends a traced request over the connection, and reads the response to its end. The request
@@ -47,7 +47,7 @@ fn bare(fields: usize) -> impl Work {
 pub(super) fn requests(sink: &TraceSink, conn: Option<Conn>, fields: usize) -> impl FnMut() + use<> {
     let identity = conn.as_ref().and_then(Conn::conn_ref).cloned();
     let mut service = TraceRequestLayer::new(sink).layer(service_fn(answer(identity)));
-    over_and_over(fields, move |request| {
+    reusing_fields(fields, move |request| {
         let _open = &conn;
         exchange(&mut service, request)
     })
@@ -55,7 +55,7 @@ pub(super) fn requests(sink: &TraceSink, conn: Option<Conn>, fields: usize) -> i
 
 /// Returns a function that calls `exchange` with a request of `count` header fields. The fields of its response are
 /// reused for the next request, so that none are allocated.
-pub(super) fn over_and_over(
+pub(super) fn reusing_fields(
     count: usize,
     mut exchange: impl FnMut(Request<Empty<Bytes>>) -> HeaderMap,
 ) -> impl FnMut() {

@@ -47,14 +47,14 @@ pub fn all() -> Vec<Scene> {
 }
 
 /// Does the work `times` times, in as few calls of `measure` as possible.
-pub fn in_goes(work: &mut dyn Work, times: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
+pub fn run_in_batches(work: &mut dyn Work, times: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     let mut left = times;
     while left > 0 {
-        let go = left.min(work.most());
-        work.ready(go);
-        measure(&mut || work.run(go));
+        let batch = left.min(work.most());
+        work.ready(batch);
+        measure(&mut || work.run(batch));
         work.tidy();
-        left -= go;
+        left -= batch;
     }
 }
 

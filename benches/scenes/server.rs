@@ -24,7 +24,7 @@ pub(super) fn scenes() -> Vec<Scene> {
 fn answers(sink: &TraceSink, conn: Option<Conn>) -> impl FnMut() + use<> {
     let layer = TraceServerLayer::new(sink).conn(conn.as_ref().and_then(Conn::conn_ref));
     let mut service = layer.layer(service_fn(http::answer::<TraceBody<Empty<Bytes>>>(None)));
-    http::over_and_over(5, move |request| {
+    http::reusing_fields(5, move |request| {
         let _open = &conn;
         http::exchange(&mut service, request)
     })
