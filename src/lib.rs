@@ -113,7 +113,7 @@ pub mod capture;
 #[cfg(any(feature = "connect", feature = "tls"))]
 mod delegate_io;
 mod error;
-#[cfg(any(feature = "resolve", feature = "tls"))]
+#[cfg(any(feature = "resolve", all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))))]
 mod file;
 #[cfg(all(doc, feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod guides;

@@ -64,9 +64,5 @@ pub use timeout::{ClientClosed, TimedOut};
 pub use tls::TlsError;
 
 /// A boxed error of any type, such as that of a user's service, body or resolver.
-#[cfg(any(
-    feature = "connect",
-    feature = "request",
-    all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))
-))]
+#[cfg(any(feature = "connect", feature = "request", feature = "tls"))]
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
