@@ -11,8 +11,8 @@ rounds=20
 [[ ${1-} != [0-9]* ]] || { rounds=$1; shift; }
 [[ $# -gt 0 ]] || set -- clients downloads probes snapshots growth volume
 
-load() { target/release/examples/load "$@"; }
-in_netns() { benches/in_netns.sh ${tracked-} target/release/examples/load "$@"; }
+load() { target/release/nettrace-load "$@"; }
+in_netns() { benches/in_netns.sh ${tracked-} target/release/nettrace-load "$@"; }
 # All clients in one process, which make a few requests each in turn.
 turns() {
     local title=$1 modes=$2
@@ -88,7 +88,7 @@ volume() {
 for part; do
     [[ $part == @(clients|downloads|probes|snapshots|growth|volume) ]] || { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 done
-cargo build --release --locked --features full --example load
+cargo build --release --locked -p nettrace-load
 for part; do
     "$part"
     echo

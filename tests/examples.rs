@@ -72,16 +72,6 @@ fn server_writes_a_complete_trace() {
     assert_trace("server", Expected { methods: &["POST", "POST"], tunnels: 1, accepted: true });
 }
 
-/// The server of the load generator starts, whichever crypto providers are compiled in.
-#[test]
-#[cfg(all(feature = "capture", feature = "conntrack", feature = "tcp-info"))]
-fn load_starts_its_server() {
-    let mut command = Command::new(program("load"));
-    command.arg("--serve");
-    let printed = process::run(command, Duration::from_secs(60)).success();
-    assert!(printed.contains("\nhttps https://127.0.0.1:"), "{printed}");
-}
-
 #[track_caller]
 fn assert_trace(example: &str, expected: Expected) {
     let trace = run(example);

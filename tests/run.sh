@@ -63,18 +63,18 @@ main() {
     closing_line
 }
 
-# Runs the example `load` with each client over each protocol: no task and no descriptor may be left behind.
+# Runs the load generator with each client over each protocol: no task and no descriptor may be left behind.
 load_generator() {
     local job modes run
     for job in "--concurrency 4" "--url https" "--url h2 --concurrency 4" "--fresh-connections --names"; do
         # The jobs are words, the last line is the comparison.
         # shellcheck disable=SC2086
-        run=$(cargo run --locked --quiet --all-features --example load -- --compare 1 --requests 40 $job)
+        run=$(cargo run --locked --quiet -p nettrace-load -- --compare 1 --requests 40 $job)
         modes=$(grep -c '"tasks_left":0,"fds_left":0' <<<"$run")
         [[ $modes -eq 4 ]] || { echo "$run"; return 1; }
         echo "load $job: 4 clients, nothing left behind"
     done
-    run=$(cargo run --locked --quiet --all-features --example load -- \
+    run=$(cargo run --locked --quiet -p nettrace-load -- \
         --turns 2 --anew 2 --slice 4 --behind 8 --fresh-connections --modes bare,untraced,off,traced,full)
     [[ $(grep -c '"rounds":2,"slice":4' <<<"$run") -eq 5 ]] || { echo "$run"; return 1; }
     echo "load --turns: 5 clients"

@@ -1,36 +1,29 @@
 //! A load generator that measures what tracing costs. The figures in `benches/README.md` come from it.
 //!
 //! ```text
-//! cargo run --release --features full --example load -- --compare 20                  # its own server, all modes in turn
-//! cargo run --release --features full --example load -- --turns 240                   # shows differences of 1 %
-//! cargo run --release --features full --example load -- --serve                       # the server alone: prints its URLs
-//! cargo run --release --features full --example load -- --mode traced --url http://127.0.0.1:PORT/1k --requests 100000
+//! cargo run --release -p nettrace-load -- --compare 20    # its own server, all modes in turn
+//! cargo run --release -p nettrace-load -- --turns 240     # shows differences of 1 %
+//! cargo run --release -p nettrace-load -- --serve         # the server alone: prints its URLs
+//! cargo run --release -p nettrace-load -- --mode traced --url http://127.0.0.1:PORT/1k --requests 100000
 //! ```
 //!
 //! Each run prints one line of JSON, with figures per request: times in microseconds (`cpu_us` is the user and system
 //! time that `getrusage` reports for this process), allocations, and the heap memory that is kept afterwards.
 
+mod args;
+mod clients;
+mod compare;
+mod meter;
+mod modes;
+mod pin;
+mod run;
+mod serve;
+mod turns;
+
+use args::Args;
 use clap::Parser;
+use pin::Processor;
 use std::{error::Error, process::ExitCode};
-
-mod load {
-    pub mod args;
-    pub mod clients;
-    pub mod compare;
-    pub mod meter;
-    pub mod modes;
-    pub mod pin;
-    pub mod run;
-    pub mod serve;
-    pub mod turns;
-}
-
-use load::{
-    args::Args,
-    compare, meter,
-    pin::{self, Processor},
-    run, serve, turns,
-};
 
 #[global_allocator]
 static ALLOCATOR: meter::Counting = meter::Counting;

@@ -1,6 +1,6 @@
 //! The server: HTTP/1, TLS with HTTP/1, TLS with HTTP/2, and a nameserver, each on a port of its own.
 
-use super::args::Args;
+use crate::args::Args;
 use bytes::Bytes;
 use hickory_proto::{
     op::Message,

@@ -1,6 +1,6 @@
 //! `--compare`: runs the modes in turn, each run in a process of its own.
 
-use super::{
+use crate::{
     args::{Args, Mode},
     run::Outcome,
 };

@@ -1,6 +1,6 @@
 //! A run: one client, measured for a number of requests.
 
-use super::{
+use crate::{
     args::Args,
     meter::{self, Allocations},
     modes::{Any, Get, operations, packets},

@@ -1,6 +1,6 @@
 //! The clients that are compared, all configured for the same requests.
 
-use super::{
+use crate::{
     args::{Args, Mode},
     clients::{Bare, Names, http_connector},
 };

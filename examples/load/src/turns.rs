@@ -1,7 +1,7 @@
 //! `--turns`: several clients in one process take turns of a few requests. A machine that becomes slower or faster does
 //! so for all of them, so that a difference of 1 % is visible.
 
-use super::{
+use crate::{
     args::{Args, Mode},
     compare::{self, median, sorted},
     meter::{self, Allocations},
