@@ -1,37 +1,48 @@
 #!/usr/bin/env bash
-# Measures the tables of benches/README.md: compares the traced client with the untraced one, job by job.
+# Measures the tables of benches/README.md: compares clients with their baselines, job by job.
 #
 #   benches/write_tables.sh [ROUNDS] [PART…]
 #
-# By default 20 rounds (240 short ones where all clients are in one process) of all parts: clients
-# downloads probes snapshots growth volume. Takes half an hour, on a machine without other load.
+# By default 20 rounds (240 short ones where all clients are in one process) of all parts: layers
+# clients downloads probes snapshots growth volume. Takes half an hour, on a machine without other load.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rounds=20
 [[ ${1-} != [0-9]* ]] || { rounds=$1; shift; }
-[[ $# -gt 0 ]] || set -- clients downloads probes snapshots growth volume
+[[ $# -gt 0 ]] || set -- layers clients downloads probes snapshots growth volume
 
+against=() # which mode all are compared with, if not each with its own baseline
 load() { target/release/nettrace-load "$@"; }
 in_netns() { benches/in_netns.sh ${tracked-} target/release/nettrace-load "$@"; }
 # All clients in one process, which make a few requests each in turn.
 turns() {
     local title=$1 modes=$2
     shift 2
-    in_netns --turns $((12 * rounds)) --snapshots 0 --row "$title" --modes "$modes" "$@" | tail -1
+    in_netns --turns $((12 * rounds)) --snapshots 0 --row "$title" --modes "$modes" "${against[@]}" "$@" | tail -1
 }
 # Each run in a process of its own.
 compare() {
     local title=$1 modes=$2
     shift 2
-    in_netns --compare "$rounds" --row "$title" --modes "$modes" "$@" | tail -1
+    in_netns --compare "$rounds" --row "$title" --modes "$modes" "${against[@]}" "$@" | tail -1
 }
 columns() {
-    echo "| job | untraced, µs of CPU (wall) | $1 | allocations | rounds × requests |"
+    echo "| job | baseline, µs of CPU (wall) | $1 | allocations | rounds × requests |"
     echo "|---|---|$(sed 's/[^|]*|/---|/g; s/[^|]*$/---/' <<<"$1")|---|---|"
 }
 
+layers() {
+    local modes=plain,layers,layers-uncaptured,layers-off,traced,off
+    columns "layers | layers-uncaptured | layers-off | traced | off"
+    turns "kept alive, 1 at a time" $modes
+    turns "kept alive, 16 at a time" $modes --concurrency 16 --slice 500
+    turns "HTTP/2 over TLS, 16 at a time" $modes --url h2 --concurrency 16 --slice 500
+    turns "new connections" $modes --fresh-connections
+    turns "new connections, TLS" $modes --fresh-connections --url https --slice 50
+}
+
 clients() {
-    local modes=untraced,bare,off,traced
+    local against=(--baseline untraced) modes=untraced,bare,off,traced
     columns "bare | off | traced"
     turns "kept alive, 1 at a time" $modes
     turns "kept alive, 16 at a time" $modes --concurrency 16 --slice 500
@@ -44,14 +55,14 @@ clients() {
 }
 
 downloads() {
-    local modes=untraced,bare,off,traced
+    local against=(--baseline untraced) modes=untraced,bare,off,traced
     columns "bare | off | traced"
     compare "1 GiB download" $modes --path "/big?n=1073741824" --requests 1
     compare "1 GiB download, TLS" $modes --path "/big?n=1073741824" --requests 1 --url https
 }
 
 probes() {
-    local tracked=--tracked
+    local against=(--baseline untraced) tracked=--tracked
     echo "With probes, in a network in which the kernel tracks and counts connections:"
     echo
     columns "traced | full"
@@ -66,15 +77,15 @@ probes() {
 
 snapshots() {
     echo "While a snapshot is taken every 100 ms; worst_ms is the slowest request:"
-    load --compare "$rounds" --unpinned --modes untraced,traced --snapshot-every 100 --concurrency 16 --requests 100000 | tail -1
+    load --compare "$rounds" --unpinned --modes untraced,traced --baseline untraced --snapshot-every 100 --concurrency 16 --requests 100000 | tail -1
 }
 
 growth() {
     echo "Growth, with every record kept: the cost of a request after so many others; then of new connections:"
-    in_netns --turns $((20 * rounds)) --anew 6 --modes traced --unbounded --snapshots 1 \
+    in_netns --turns $((20 * rounds)) --anew 6 --modes traced --baseline traced --unbounded --snapshots 1 \
         --behind 1000,10000,100000,1000000 --concurrency 16 --slice 100
     # One pass only: it makes a million new connections.
-    in_netns --turns $((10 * rounds)) --anew 1 --modes traced --unbounded --snapshots 1 \
+    in_netns --turns $((10 * rounds)) --anew 1 --modes traced --baseline traced --unbounded --snapshots 1 \
         --behind 1000,10000,100000,1000000 --fresh-connections --slice 50
 }
 
@@ -86,7 +97,7 @@ volume() {
 }
 
 for part; do
-    [[ $part == @(clients|downloads|probes|snapshots|growth|volume) ]] || { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
+    [[ $part == @(layers|clients|downloads|probes|snapshots|growth|volume) ]] || { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 done
 cargo build --release --locked -p nettrace-load
 for part; do

@@ -65,19 +65,31 @@ main() {
 
 # Runs the load generator with each client over each protocol: no task and no descriptor may be left behind.
 load_generator() {
-    local job modes run
-    for job in "--concurrency 4" "--url https" "--url h2 --concurrency 4" "--fresh-connections --names"; do
-        # The jobs are words, the last line is the comparison.
-        # shellcheck disable=SC2086
-        run=$(cargo run --locked --quiet -p nettrace-load -- --compare 1 --requests 40 $job)
-        modes=$(grep -c '"tasks_left":0,"fds_left":0' <<<"$run")
-        [[ $modes -eq 4 ]] || { echo "$run"; return 1; }
-        echo "load $job: 4 clients, nothing left behind"
-    done
-    run=$(cargo run --locked --quiet -p nettrace-load -- \
-        --turns 2 --anew 2 --slice 4 --behind 8 --fresh-connections --modes bare,untraced,off,traced,full)
-    [[ $(grep -c '"rounds":2,"slice":4' <<<"$run") -eq 5 ]] || { echo "$run"; return 1; }
-    echo "load --turns: 5 clients"
+    local hyper=plain,layers,layers-uncaptured,layers-off presets=untraced,bare,off,traced
+    left_nothing $hyper --concurrency 4
+    left_nothing $hyper --url https
+    left_nothing $hyper --url h2 --concurrency 4
+    left_nothing $hyper --fresh-connections
+    left_nothing $presets --baseline untraced --concurrency 4
+    left_nothing $presets --baseline untraced --url https
+    left_nothing $presets --baseline untraced --url h2 --concurrency 4
+    left_nothing $presets --baseline untraced --fresh-connections --names
+    local run modes=bare,untraced,plain,layers,off,traced,full
+    run=$(load --turns 2 --anew 2 --slice 4 --behind 8 --fresh-connections --modes $modes)
+    [[ $(grep -c '"rounds":2,"slice":4' <<<"$run") -eq 7 ]] || { echo "$run"; return 1; }
+    echo "load --turns --modes $modes"
+}
+
+left_nothing() {
+    local modes=$1 run
+    shift
+    run=$(load --compare 1 --requests 40 --modes "$modes" "$@")
+    [[ $(grep -c '"tasks_left":0,"fds_left":0' <<<"$run") -eq $(tr , '\n' <<<"$modes" | wc -l) ]] || { echo "$run"; return 1; }
+    echo "load --modes $modes $*: nothing left behind"
+}
+
+load() {
+    cargo run --locked --quiet -p nettrace-load -- "$@"
 }
 
 usage() {

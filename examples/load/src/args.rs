@@ -1,7 +1,8 @@
 //! The command line of the load generator.
 
-use clap::{Parser, ValueEnum, value_parser};
-use std::{net::SocketAddr, path::PathBuf};
+use crate::mode::Mode;
+use clap::{Parser, value_parser};
+use std::{net::SocketAddr, path::PathBuf, slice};
 
 /// Makes requests and measures what they cost.
 ///
@@ -83,11 +84,11 @@ pub struct Args {
     #[arg(long)]
     pub unpinned: bool,
 
-    /// Run the modes in turn, this many times, and compare them with `untraced`
+    /// Run the modes in turn, this many times, and compare each with its baseline
     #[arg(long, value_name = "ROUNDS", group = "in_turn")]
     pub compare: Option<usize>,
 
-    /// Also print the comparison as a row of the table in benches/README.md
+    /// Also print the comparison as rows of a table in benches/README.md, one for each baseline
     #[arg(long, value_name = "TITLE", requires = "in_turn")]
     pub row: Option<String>,
 
@@ -110,44 +111,41 @@ pub struct Args {
     /// The modes to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Mode::USUAL)]
     pub modes: Vec<Mode>,
-}
 
-/// The client that makes the requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// hyper-util's client over a minimal connector without extras
-    Bare,
-    /// hyper-util's client with HttpConnector, hyper-rustls and hickory-resolver
-    Untraced,
-    /// This crate's client with a disabled sink
-    Off,
-    /// This crate's client with everything recorded
-    Traced,
-    /// Like `traced`, with the kernel's connection tracking and TCP_INFO (Linux)
-    Full,
-    /// Like `traced`, with the packets of its connections captured
-    Captured,
-}
-
-impl Mode {
-    /// The modes that are compared by default.
-    pub const USUAL: [Mode; 4] = [Mode::Bare, Mode::Untraced, Mode::Off, Mode::Traced];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::Bare => "bare",
-            Mode::Untraced => "untraced",
-            Mode::Off => "off",
-            Mode::Traced => "traced",
-            Mode::Full => "full",
-            Mode::Captured => "captured",
-        }
-    }
+    /// Compare all modes with this one, instead of each with its own baseline
+    #[arg(long, value_enum, value_name = "MODE", requires = "in_turn")]
+    pub baseline: Option<Mode>,
 }
 
 impl Args {
     pub fn needs_server(&self) -> bool {
         ["http", "https", "h2"].contains(&self.url.as_str())
+    }
+
+    /// Returns the index, among the modes, of the one that the figures of `mode` are divided by.
+    pub fn baseline_index(&self, mode: Mode) -> Result<usize, String> {
+        let baseline = self.baseline.unwrap_or(mode.baseline());
+        self.modes.iter().position(|one| *one == baseline).ok_or_else(|| {
+            format!(
+                "`{}` is compared with `{}`, which is not among the modes: add it, or choose another --baseline",
+                mode.name(),
+                baseline.name(),
+            )
+        })
+    }
+
+    /// Checks what clap does not: that every mode can do the job, and has its baseline.
+    pub fn check(&self) -> Result<(), String> {
+        let is_comparison = self.compare.is_some() || self.turns.is_some();
+        let modes = if is_comparison { &*self.modes } else { slice::from_ref(&self.mode) };
+        for &mode in modes {
+            if let Some(reason) = mode.cannot(self) {
+                return Err(format!("`{}` {reason}", mode.name()));
+            }
+            if is_comparison {
+                self.baseline_index(mode)?;
+            }
+        }
+        Ok(())
     }
 }

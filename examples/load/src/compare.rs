@@ -1,8 +1,11 @@
 //! `--compare`: runs the modes in turn, each run in a process of its own.
 
 use crate::{
-    args::{Args, Mode},
+    args::Args,
+    mode::Mode,
     run::Outcome,
+    statistics::median,
+    table::{self, Line},
 };
 use serde::Serialize;
 use std::{
@@ -12,7 +15,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Medians over all rounds. A ratio divides by `untraced` of the same round.
+/// The printed medians over all rounds.
 #[derive(Debug, Serialize)]
 struct Summary {
     rounds: usize,
@@ -23,12 +26,12 @@ struct Summary {
 
 #[derive(Debug, Serialize)]
 struct Medians {
+    baseline: Mode,
     cpu_us: f64,
     wall_us: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cpu_ratio: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wall_ratio: Option<f64>,
+    /// Divides by the baseline of the same round.
+    cpu_ratio: f64,
+    wall_ratio: f64,
     allocs: f64,
     alloc_bytes: f64,
     kept_bytes: f64,
@@ -54,19 +57,36 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
             outcomes[index].push(outcome);
         }
     }
-    let baseline = modes.iter().position(|mode| *mode == Mode::Untraced).map(|index| outcomes[index].clone());
-    let medians = |outcomes: &Vec<Outcome>| {
-        let all = |figure: fn(&Outcome) -> f64| median(&sorted(outcomes.iter().map(figure).collect()));
+    let mut medians = Vec::new();
+    for (mode, outcomes_of_mode) in modes.iter().zip(&outcomes) {
+        let base = args.baseline_index(*mode)?;
+        medians.push((*mode, Medians::new(outcomes_of_mode, modes[base], &outcomes[base])));
+    }
+    let lines: Vec<Line> = medians.iter().map(|(mode, medians)| medians.line(*mode)).collect();
+    let summary = Summary {
+        rounds,
+        requests: args.requests,
+        concurrency: args.concurrency,
+        modes: medians.into_iter().map(|(mode, medians)| (mode.name(), medians)).collect(),
+    };
+    println!("{}", serde_json::to_string(&summary)?);
+    if let Some(title) = &args.row {
+        table::rows(title, &lines, rounds, args.requests).iter().for_each(|row| println!("{row}"));
+    }
+    Ok(())
+}
+
+impl Medians {
+    fn new(outcomes: &[Outcome], baseline: Mode, base_outcomes: &[Outcome]) -> Self {
+        let all = |figure: fn(&Outcome) -> f64| median(outcomes.iter().map(figure));
         let ratio = |figure: fn(&Outcome) -> f64| {
-            let baseline = baseline.as_ref()?;
-            let ratios = outcomes.iter().zip(baseline).map(|(one, base)| figure(one) / figure(base));
-            Some(median(&sorted(ratios.collect())))
+            median(outcomes.iter().zip(base_outcomes).map(|(one, base)| figure(one) / figure(base)))
         };
         let some = |figure: fn(&Outcome) -> Option<f64>| {
-            let all: Vec<f64> = outcomes.iter().filter_map(figure).collect();
-            (!all.is_empty()).then(|| median(&sorted(all)))
+            Some(median(outcomes.iter().filter_map(figure))).filter(|median| !median.is_nan())
         };
         Medians {
+            baseline,
             cpu_us: all(|outcome| outcome.cpu_us),
             wall_us: all(|outcome| outcome.wall_us),
             cpu_ratio: ratio(|outcome| outcome.cpu_us),
@@ -79,49 +99,12 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
             snapshot_ms: some(|outcome| outcome.snapshot_ms),
             packets_missing: some(|outcome| outcome.packets_missing.map(|missing| missing as f64)),
         }
-    };
-    let summary = Summary {
-        rounds,
-        requests: args.requests,
-        concurrency: args.concurrency,
-        modes: modes.iter().zip(&outcomes).map(|(mode, runs)| (mode.name(), medians(runs))).collect(),
-    };
-    println!("{}", serde_json::to_string(&summary)?);
-    if let Some(title) = &args.row {
-        println!("{}", summary.row(title, modes));
     }
-    Ok(())
-}
 
-impl Summary {
-    /// Formats a row: the times of the untraced client, the ratios of the others, and the allocations of the last.
-    fn row(&self, title: &str, modes: &[Mode]) -> String {
-        let base = self.modes.get(Mode::Untraced.name());
-        let [cpu, wall] = base.map_or([f64::NAN; 2], |base| [base.cpu_us, base.wall_us]);
-        let ratios = |mode: &Mode| {
-            let of = |mode: &Medians| Some(format!("{:.3} ({:.3})", mode.cpu_ratio?, mode.wall_ratio?));
-            self.modes.get(mode.name()).and_then(of).unwrap_or_else(|| "–".to_owned())
-        };
-        let others: Vec<_> = modes.iter().filter(|mode| **mode != Mode::Untraced).collect();
-        let columns = others.iter().map(|mode| ratios(mode)).collect::<Vec<_>>().join(" | ");
-        let allocations = |mode: Mode| self.modes.get(mode.name()).map_or(f64::NAN, |mode| mode.allocs);
-        let before = allocations(Mode::Untraced);
-        let after = others.last().map_or(f64::NAN, |mode| allocations(**mode));
-        row(title, [cpu, wall], &columns, [before, after], [self.rounds as u64, self.requests])
+    fn line(&self, mode: Mode) -> Line {
+        let Medians { baseline, cpu_us, wall_us, cpu_ratio, wall_ratio, allocs, .. } = *self;
+        Line { mode, baseline, cpu_us, wall_us, cpu_ratio, cpu_ratio_within: None, wall_ratio, allocs }
     }
-}
-
-/// Formats a row of a table in benches/README.md.
-pub fn row(
-    title: &str,
-    [cpu, wall]: [f64; 2],
-    columns: &str,
-    [before, after]: [f64; 2],
-    [rounds, requests]: [u64; 2],
-) -> String {
-    format!(
-        "| {title} | {cpu:.1} ({wall:.1}) | {columns} | {before:.1} → {after:.1} | {rounds} × {requests} |"
-    )
 }
 
 fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {
@@ -155,18 +138,4 @@ fn run_alone(args: &Args, mode: Mode) -> Result<Outcome, Box<dyn Error>> {
         return Err(format!("the run of {} failed: {}", mode.name(), output.status).into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-pub fn sorted(mut figures: Vec<f64>) -> Vec<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures
-}
-
-pub fn median(figures: &[f64]) -> f64 {
-    let middle = figures.len() / 2;
-    match figures.len() {
-        0 => f64::NAN,
-        even if even.is_multiple_of(2) => (figures[middle - 1] + figures[middle]) / 2.0,
-        _ => figures[middle],
-    }
 }

@@ -14,16 +14,20 @@ mod args;
 mod clients;
 mod compare;
 mod meter;
-mod modes;
+mod mode;
 mod pin;
 mod run;
 mod serve;
+mod statistics;
+mod table;
 mod turns;
 
 use args::Args;
 use clap::Parser;
 use pin::Processor;
 use std::{error::Error, process::ExitCode};
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 #[global_allocator]
 static ALLOCATOR: meter::Counting = meter::Counting;
@@ -45,6 +49,7 @@ fn start(mut args: Args) -> Result<(), Box<dyn Error>> {
         }
         return serve::serve();
     }
+    args.check()?;
     // A second thread, as in any service: the C library and the kernel do less in a process with one thread.
     let _other = std::thread::spawn(std::thread::park);
     let _server = args.needs_server().then(|| serve::ServerProcess::start(&mut args)).transpose()?;

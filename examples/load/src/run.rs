@@ -1,10 +1,12 @@
 //! A run: one client, measured for a number of requests.
 
 use crate::{
+    BoxError,
     args::Args,
+    clients::{Client, operations, packets},
     meter::{self, Allocations},
-    modes::{Any, Get, operations, packets},
     pin::{self, Processor},
+    statistics::median,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -17,8 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The figures of a run. Times and counts are per request unless the name says otherwise.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,11 +54,11 @@ pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
         pin::keep_to(Processor::First)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(async { measure(args, Any::new(args)?).await });
+    let done = runtime.block_on(async { measure(args, Client::new(args)?).await });
     done.map_err(|error| error as Box<dyn Error>)
 }
 
-async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
+async fn measure(args: &Args, client: Client) -> Result<Outcome, BoxError> {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64;
     let (tasks_before, fds_before) = (tasks(), meter::descriptors()? as i64);
 
@@ -127,11 +127,11 @@ async fn measure(args: &Args, client: Any) -> Result<Outcome, BoxError> {
 }
 
 /// Makes `count` requests, `concurrency` at a time, and returns the time of the slowest.
-pub async fn requests(client: &Any, count: u64, concurrency: u64) -> Result<Duration, BoxError> {
+pub async fn requests(client: &Client, count: u64, concurrency: u64) -> Result<Duration, BoxError> {
     let (left, worst) = (Arc::new(AtomicU64::new(count)), Arc::new(Mutex::new(Duration::ZERO)));
     let mut workers = JoinSet::new();
     for _ in 0..concurrency {
-        let (client, left, worst) = (client.clone(), left.clone(), worst.clone());
+        let (mut client, left, worst) = (client.clone(), left.clone(), worst.clone());
         workers.spawn(async move {
             let mut slowest = Duration::ZERO;
             while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
@@ -152,17 +152,13 @@ pub async fn requests(client: &Any, count: u64, concurrency: u64) -> Result<Dura
 }
 
 pub fn snapshot_ms(sink: &nettrace::TraceSink, count: usize) -> f64 {
-    let mut times: Vec<f64> = (0..count)
-        .map(|_| {
-            let begin = Instant::now();
-            let trace = sink.snapshot("load");
-            let took = begin.elapsed();
-            drop(trace);
-            took.as_secs_f64() * 1e3
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    median((0..count).map(|_| {
+        let begin = Instant::now();
+        let trace = sink.snapshot("load");
+        let took = begin.elapsed();
+        drop(trace);
+        took.as_secs_f64() * 1e3
+    }))
 }
 
 /// Waits for a condition, for at most `limit`.

@@ -2,12 +2,15 @@
 //! so for all of them, so that a difference of 1 % is visible.
 
 use crate::{
-    args::{Args, Mode},
-    compare::{self, median, sorted},
+    BoxError,
+    args::Args,
+    clients::Client,
     meter::{self, Allocations},
-    modes::{Any, Get},
+    mode::Mode,
     pin::{self, Processor},
     run::{requests, snapshot_ms},
+    statistics::{median, median_within},
+    table::{self, Line},
 };
 use serde::Serialize;
 use std::{
@@ -16,11 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-type BoxError = Box<dyn Error + Send + Sync>;
-
 /// One of the clients that are compared.
 struct MeasuredClient {
-    client: Any,
+    client: Client,
     /// The number of requests that it has made.
     made: u64,
 }
@@ -43,11 +44,11 @@ struct ModeRun {
     probes_us: f64,
 }
 
-/// The printed figures of a mode. Times are per request. A ratio divides by the turn of `untraced` in the same round,
-/// or of the first mode if `untraced` is not compared.
+/// The printed figures of a mode. Times are per request. A ratio divides by the turn of the baseline in the same round.
 #[derive(Debug, Serialize)]
 struct Report {
-    mode: &'static str,
+    mode: Mode,
+    baseline: Mode,
     behind: u64,
     rounds: usize,
     slice: u64,
@@ -70,11 +71,6 @@ struct Report {
 
 /// Measures the clients, and prints a line for each mode.
 pub fn turns(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
-    if args.modes.contains(&Mode::Captured) {
-        return Err(
-            "`captured` sees the packets of all clients of its process: compare it with --compare".into()
-        );
-    }
     if !args.unpinned {
         pin::keep_to(Processor::First)?;
     }
@@ -84,29 +80,11 @@ pub fn turns(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
         println!("{}", serde_json::to_string(report)?);
     }
     if let Some(title) = &args.row {
-        println!("{}", row(title, &reports));
+        let lines: Vec<Line> = reports.iter().map(Report::line).collect();
+        let rounds = reports.first().map_or(0, |report| report.rounds);
+        table::rows(title, &lines, rounds, args.slice).iter().for_each(|row| println!("{row}"));
     }
     Ok(())
-}
-
-/// Formats a row of a table: the times of the base, the ratios of the others with their confidence, and the allocations
-/// of the base and of the last.
-fn row(title: &str, reports: &[Report]) -> String {
-    let base = base(reports.iter().map(|one| one.mode));
-    let ratio = |one: &Report| {
-        let within = one.cpu_ratio_within.map(|[low, high]| format!(" ±{:.3}", (high - low) / 2.0));
-        format!("{:.3}{} ({:.3})", one.cpu_ratio, within.unwrap_or_default(), one.wall_ratio)
-    };
-    let others = reports.iter().enumerate().filter(|(index, _)| *index != base).map(|(_, one)| ratio(one));
-    let columns = others.collect::<Vec<_>>().join(" | ");
-    let Report { cpu_us, wall_us, allocs, rounds, slice, .. } = reports[base];
-    let after = reports.last().map_or(f64::NAN, |last| last.allocs);
-    compare::row(title, [cpu_us, wall_us], &columns, [allocs, after], [rounds as u64, slice])
-}
-
-/// Returns the index of the mode that ratios divide by.
-fn base(mut modes: impl Iterator<Item = &'static str>) -> usize {
-    modes.position(|mode| mode == Mode::Untraced.name()).unwrap_or(0)
 }
 
 async fn take_turns(args: &Args, rounds: usize) -> Result<Vec<Report>, BoxError> {
@@ -125,8 +103,11 @@ async fn take_turns(args: &Args, rounds: usize) -> Result<Vec<Report>, BoxError>
     for line in lines.iter_mut().filter(|line| line.has_probes()) {
         line.probes_us = others.as_secs_f64() * 1e6 / probed as f64;
     }
-    let base = &lines[base(lines.iter().map(|line| line.args.mode.name()))];
-    Ok(lines.iter().map(|line| line.report(base, passes)).collect())
+    let report = |line: &ModeRun| {
+        let base = args.baseline_index(line.args.mode)? * args.behind.len();
+        Ok(line.report(&lines[base], passes))
+    };
+    lines.iter().map(report).collect()
 }
 
 /// Runs a pass with new clients. They are created in another order than in the pass before, because the place of a
@@ -191,7 +172,7 @@ impl ModeRun {
     }
 
     async fn warmed_up(&mut self) -> Result<MeasuredClient, BoxError> {
-        let mut measured = MeasuredClient { client: Any::new(&self.args)?, made: 0 };
+        let mut measured = MeasuredClient { client: Client::new(&self.args)?, made: 0 };
         let heap = meter::heap();
         measured.make(&self.args, self.behind).await?;
         self.kept_bytes = (meter::heap() as f64 - heap as f64) / self.behind.max(1) as f64;
@@ -234,21 +215,21 @@ impl ModeRun {
         let (cpu_us, base_us) = (self.all_cpu_us(), base.all_cpu_us());
         let cpu_ratios = ratios(&cpu_us, &base_us);
         let of_passes = cpu_ratios.chunks(cpu_ratios.len().div_ceil(passes).max(1));
+        let within = median_within(of_passes.map(|ratios| median(ratios.iter().copied())));
         let total = |figures: &[f64]| figures.iter().sum::<f64>();
         Report {
-            mode: self.args.mode.name(),
+            mode: self.args.mode,
+            baseline: base.args.mode,
             behind: self.behind,
             rounds: self.cpu_us.len(),
             slice: self.args.slice,
-            cpu_us: median(&sorted(cpu_us.clone())),
+            cpu_us: median(cpu_us.iter().copied()),
             probes_us: self.probes_us,
-            wall_us: median(&sorted(self.wall_us.clone())),
-            cpu_ratio: median(&sorted(cpu_ratios.clone())),
-            cpu_ratio_within: median_within(&sorted(
-                of_passes.map(|ratios| median(&sorted(ratios.to_vec()))).collect(),
-            )),
+            wall_us: median(self.wall_us.iter().copied()),
+            cpu_ratio_within: within,
+            cpu_ratio: median(cpu_ratios),
             cpu_total_ratio: total(&cpu_us) / total(&base_us),
-            wall_ratio: median(&sorted(ratios(&self.wall_us, &base.wall_us))),
+            wall_ratio: median(ratios(&self.wall_us, &base.wall_us)),
             allocs: self.allocs,
             kept_bytes: self.kept_bytes,
             snapshot_ms: self.snapshot_ms,
@@ -256,10 +237,11 @@ impl ModeRun {
     }
 }
 
-/// Returns the order statistics that enclose the median with 95 % confidence, whatever the distribution. Returns `None`
-/// for fewer than six figures.
-fn median_within(sorted: &[f64]) -> Option<[f64; 2]> {
-    let count = sorted.len() as f64;
-    let below = ((count - 1.96 * count.sqrt()) / 2.0).floor().max(0.0) as usize;
-    (sorted.len() >= 6).then(|| [sorted[below], sorted[sorted.len() - 1 - below]])
+impl Report {
+    fn line(&self) -> Line {
+        let Report {
+            mode, baseline, cpu_us, wall_us, cpu_ratio, cpu_ratio_within, wall_ratio, allocs, ..
+        } = *self;
+        Line { mode, baseline, cpu_us, wall_us, cpu_ratio, cpu_ratio_within, wall_ratio, allocs }
+    }
 }

@@ -1,0 +1,68 @@
+//! The sinks that clients record into.
+
+use crate::{BoxError, args::Args, mode::Mode};
+use nettrace::{NetTrace, Retention, TraceSink, TraceSinkBuilder};
+
+/// Returns the sink of the mode, which is disabled for clients that record nothing.
+pub fn sink(args: &Args) -> Result<TraceSink, BoxError> {
+    let mut retention = if args.unbounded { Retention::unbounded() } else { Retention::bounded() };
+    if let Some(keep) = args.keep {
+        retention = retention.requests(keep).connections(keep);
+    }
+    let builder = TraceSink::builder().retention(retention);
+    Ok(match args.mode {
+        Mode::Bare | Mode::Untraced | Mode::Off | Mode::Plain | Mode::LayersOff => TraceSink::disabled(),
+        Mode::Traced | Mode::Layers | Mode::LayersUncaptured => builder.build(),
+        Mode::Full => with_probes(builder).build(),
+        Mode::Captured => with_capture(builder, &args.interface)?.build(),
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn with_probes(builder: TraceSinkBuilder) -> TraceSinkBuilder {
+    use nettrace::linux::{ConntrackProbe, TcpInfoProbe};
+    builder.probe(ConntrackProbe::new()).probe(TcpInfoProbe::new())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn with_probes(builder: TraceSinkBuilder) -> TraceSinkBuilder {
+    builder
+}
+
+#[cfg(unix)]
+fn with_capture(builder: TraceSinkBuilder, interface: &str) -> Result<TraceSinkBuilder, BoxError> {
+    let capture = nettrace::capture::CaptureProbe::builder([interface]).start();
+    match capture.problems().into_iter().next() {
+        Some(problem) => Err(problem.into()),
+        None => Ok(builder.probe(capture)),
+    }
+}
+
+#[cfg(not(unix))]
+fn with_capture(builder: TraceSinkBuilder, _: &str) -> Result<TraceSinkBuilder, BoxError> {
+    Ok(builder)
+}
+
+/// Returns how many captured packets are kept, and how many are known to be missing.
+#[cfg(unix)]
+pub fn packets(sink: &TraceSink) -> Option<[u64; 2]> {
+    let captures = sink.captures();
+    let kept = captures.iter().map(|capture| capture.packets.len() as u64).sum();
+    let missing = captures
+        .iter()
+        .map(|capture| capture.dropped_by_limit + capture.dropped_by_kernel + capture.dropped_pending)
+        .sum();
+    (!captures.is_empty()).then_some([kept, missing])
+}
+
+#[cfg(not(unix))]
+pub fn packets(_: &TraceSink) -> Option<[u64; 2]> {
+    None
+}
+
+/// Returns the number of socket operations in a trace, including those that were not kept.
+pub fn operations(trace: &NetTrace) -> u64 {
+    let tcp = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+    let udp = trace.udp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+    tcp.chain(udp).map(|ops| ops.socket_ops.len() as u64 + ops.dropped_ops).sum()
+}

@@ -1,0 +1,75 @@
+//! The modes: which client makes the requests, and which other client it is compared with.
+
+use crate::args::Args;
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// The client that makes the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// hyper-util's client over a minimal connector without extras
+    Bare,
+    /// hyper-util's client with HttpConnector, hyper-rustls and hickory-resolver
+    Untraced,
+    /// This crate's client with a disabled sink
+    Off,
+    /// This crate's client with everything recorded
+    Traced,
+    /// Like `traced`, with the kernel's connection tracking and TCP_INFO (Linux)
+    Full,
+    /// Like `traced`, with the packets of its connections captured
+    Captured,
+    /// hyper-util's client with HttpConnector alone (with hyper-rustls for URLs with TLS)
+    Plain,
+    /// `plain` in this crate's layers (with TraceTlsLayer for URLs with TLS)
+    Layers,
+    /// Like `layers`, without `capture_connection`
+    LayersUncaptured,
+    /// Like `layers`, with a disabled sink
+    LayersOff,
+}
+
+impl Mode {
+    /// The modes that are compared by default.
+    pub const USUAL: [Mode; 5] = [Mode::Plain, Mode::Layers, Mode::LayersOff, Mode::Traced, Mode::Off];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Bare => "bare",
+            Mode::Untraced => "untraced",
+            Mode::Off => "off",
+            Mode::Traced => "traced",
+            Mode::Full => "full",
+            Mode::Captured => "captured",
+            Mode::Plain => "plain",
+            Mode::Layers => "layers",
+            Mode::LayersUncaptured => "layers-uncaptured",
+            Mode::LayersOff => "layers-off",
+        }
+    }
+
+    /// Returns the client that somebody would have otherwise.
+    pub fn baseline(self) -> Mode {
+        match self {
+            Mode::Bare | Mode::Untraced => Mode::Untraced,
+            Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => Mode::Plain,
+            Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => Mode::Plain,
+        }
+    }
+
+    /// Returns why the mode cannot do the job, if it cannot.
+    pub fn cannot(self, args: &Args) -> Option<&'static str> {
+        let takes_nameserver = match self {
+            Mode::Bare | Mode::Untraced | Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => true,
+            Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => false,
+        };
+        if !takes_nameserver && (args.names || args.nameserver.is_some()) {
+            return Some("asks the system's resolver: leave --names and --nameserver out");
+        }
+        if self == Mode::Captured && args.turns.is_some() {
+            return Some("sees the packets of all clients of its process: compare it with --compare");
+        }
+        None
+    }
+}
