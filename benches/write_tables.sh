@@ -39,6 +39,17 @@ layers() {
     turns "HTTP/2 over TLS, 16 at a time" $modes --url h2 --concurrency 16 --slice 500
     turns "new connections" $modes --fresh-connections
     turns "new connections, TLS" $modes --fresh-connections --url https --slice 50
+    echo
+    modes=reqwest,reqwest-observed,reqwest-off
+    columns "reqwest-observed | reqwest-off"
+    turns "kept alive, 1 at a time" $modes
+    turns "kept alive, 16 at a time" $modes --concurrency 16 --slice 500
+    turns "new connections" $modes --fresh-connections
+    echo
+    modes=tonic,tonic-traced,tonic-off
+    columns "tonic-traced | tonic-off"
+    turns "unary call, 1 at a time" $modes
+    turns "unary call, 16 at a time" $modes --concurrency 16 --slice 500
 }
 
 clients() {

@@ -65,18 +65,19 @@ main() {
 
 # Runs the load generator with each client over each protocol: no task and no descriptor may be left behind.
 load_generator() {
-    local hyper=plain,layers,layers-uncaptured,layers-off presets=untraced,bare,off,traced
-    left_nothing $hyper --concurrency 4
-    left_nothing $hyper --url https
-    left_nothing $hyper --url h2 --concurrency 4
-    left_nothing $hyper --fresh-connections
+    local presets=untraced,bare,off,traced grpc=tonic,tonic-traced,tonic-off
+    local http=plain,layers,layers-uncaptured,layers-off,reqwest,reqwest-observed,reqwest-off
+    left_nothing $http,$grpc --concurrency 4
+    left_nothing $http,$grpc --url h2 --concurrency 4
+    left_nothing $http --url https
+    left_nothing $http --fresh-connections
     left_nothing $presets --baseline untraced --concurrency 4
     left_nothing $presets --baseline untraced --url https
     left_nothing $presets --baseline untraced --url h2 --concurrency 4
     left_nothing $presets --baseline untraced --fresh-connections --names
-    local run modes=bare,untraced,plain,layers,off,traced,full
+    local run modes=untraced,bare,plain,layers,off,traced,full,reqwest,reqwest-observed
     run=$(load --turns 2 --anew 2 --slice 4 --behind 8 --fresh-connections --modes $modes)
-    [[ $(grep -c '"rounds":2,"slice":4' <<<"$run") -eq 7 ]] || { echo "$run"; return 1; }
+    [[ $(grep -c '"rounds":2,"slice":4' <<<"$run") -eq 9 ]] || { echo "$run"; return 1; }
     echo "load --turns --modes $modes"
 }
 

@@ -28,6 +28,18 @@ pub enum Mode {
     LayersUncaptured,
     /// Like `layers`, with a disabled sink
     LayersOff,
+    /// reqwest's client
+    Reqwest,
+    /// reqwest's client, observed
+    ReqwestObserved,
+    /// Like `reqwest-observed`, with a disabled sink
+    ReqwestOff,
+    /// Unary calls over a channel of tonic
+    Tonic,
+    /// Unary calls over a traced channel
+    TonicTraced,
+    /// Like `tonic-traced`, with a disabled sink
+    TonicOff,
 }
 
 impl Mode {
@@ -46,6 +58,12 @@ impl Mode {
             Mode::Layers => "layers",
             Mode::LayersUncaptured => "layers-uncaptured",
             Mode::LayersOff => "layers-off",
+            Mode::Reqwest => "reqwest",
+            Mode::ReqwestObserved => "reqwest-observed",
+            Mode::ReqwestOff => "reqwest-off",
+            Mode::Tonic => "tonic",
+            Mode::TonicTraced => "tonic-traced",
+            Mode::TonicOff => "tonic-off",
         }
     }
 
@@ -55,21 +73,31 @@ impl Mode {
             Mode::Bare | Mode::Untraced => Mode::Untraced,
             Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => Mode::Plain,
             Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => Mode::Plain,
+            Mode::Reqwest | Mode::ReqwestObserved | Mode::ReqwestOff => Mode::Reqwest,
+            Mode::Tonic | Mode::TonicTraced | Mode::TonicOff => Mode::Tonic,
         }
     }
 
     /// Returns why the mode cannot do the job, if it cannot.
     pub fn cannot(self, args: &Args) -> Option<&'static str> {
-        let takes_nameserver = match self {
-            Mode::Bare | Mode::Untraced | Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => true,
-            Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => false,
-        };
-        if !takes_nameserver && (args.names || args.nameserver.is_some()) {
-            return Some("asks the system's resolver: leave --names and --nameserver out");
+        let has_resolver = self.baseline() == Mode::Untraced || self.is_preset();
+        if !has_resolver && (args.names || args.nameserver.is_some()) {
+            return Some("does not take a nameserver: leave --names and --nameserver out");
         }
         if self == Mode::Captured && args.turns.is_some() {
             return Some("sees the packets of all clients of its process: compare it with --compare");
         }
+        let is_grpc = self.baseline() == Mode::Tonic;
+        if is_grpc && args.fresh_connections {
+            return Some("keeps its connection: leave --fresh-connections out");
+        }
+        if is_grpc && args.url.starts_with("https") && !args.http2 {
+            return Some("needs HTTP/2: take `--url h2` or --http2");
+        }
         None
+    }
+
+    fn is_preset(self) -> bool {
+        matches!(self, Mode::Off | Mode::Traced | Mode::Full | Mode::Captured)
     }
 }

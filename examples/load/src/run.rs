@@ -54,13 +54,13 @@ pub fn run(args: &Args) -> Result<Outcome, Box<dyn Error>> {
         pin::keep_to(Processor::First)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(async { measure(args, Client::new(args)?).await });
-    done.map_err(|error| error as Box<dyn Error>)
+    runtime.block_on(measure(args)).map_err(|error| error as Box<dyn Error>)
 }
 
-async fn measure(args: &Args, client: Client) -> Result<Outcome, BoxError> {
+async fn measure(args: &Args) -> Result<Outcome, BoxError> {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64;
     let (tasks_before, fds_before) = (tasks(), meter::descriptors()? as i64);
+    let client = Client::new(args)?;
 
     // The warm-up opens connections and grows buffers.
     let warm_up = args.warm_up.unwrap_or((args.requests / 10).min(2_000)).max(args.concurrency);

@@ -28,7 +28,7 @@ pub fn layers(args: &Args, sink: &TraceSink) -> Result<Layers, BoxError> {
 
 pub fn layers_tls(args: &Args, sink: &TraceSink) -> Result<LayersTls, BoxError> {
     let connector = TraceConnectLayer::new(sink).layer(with_settings(HttpConnector::new()));
-    let connector = tls::layer(args, sink)?.layer(connector);
+    let connector = tls::layer_builder(args, sink)?.try_build()?.layer(connector);
     HyperClient::new(args, traced_pool(args, sink, connector))
 }
 

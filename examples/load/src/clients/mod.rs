@@ -6,21 +6,27 @@ mod layers;
 mod names;
 mod plain;
 mod preset;
+mod reqwest;
 mod sink;
 mod tls;
+mod tonic;
 mod untraced;
 
 pub use sink::{operations, packets};
 
+use self::{
+    bare::Bare,
+    layers::{Layers, LayersTls},
+    plain::{Plain, PlainTls},
+    preset::Preset,
+    reqwest::{Reqwest, ReqwestObserved},
+    tonic::{Tonic, TonicTraced},
+    untraced::Untraced,
+};
 use crate::{BoxError, args::Args, mode::Mode};
-use bare::Bare;
 use http::{HeaderName, HeaderValue, Request};
-use layers::{Layers, LayersTls};
 use nettrace::TraceSink;
-use plain::{Plain, PlainTls};
-use preset::Preset;
 use std::future::Future;
-use untraced::Untraced;
 
 /// A client that makes one request after the other.
 trait Get {
@@ -44,6 +50,10 @@ enum Sender {
     PlainTls(PlainTls),
     Layers(Layers),
     LayersTls(LayersTls),
+    Reqwest(Reqwest),
+    ReqwestObserved(ReqwestObserved),
+    Tonic(Tonic),
+    TonicTraced(TonicTraced),
 }
 
 impl Client {
@@ -64,6 +74,12 @@ impl Client {
             Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => {
                 Sender::Layers(layers::layers(args, &sink)?)
             }
+            Mode::Reqwest => Sender::Reqwest(reqwest::reqwest(args)?),
+            Mode::ReqwestObserved | Mode::ReqwestOff => {
+                Sender::ReqwestObserved(reqwest::reqwest_observed(args, &sink)?)
+            }
+            Mode::Tonic => Sender::Tonic(tonic::tonic(args)?),
+            Mode::TonicTraced | Mode::TonicOff => Sender::TonicTraced(tonic::tonic_traced(args, &sink)?),
         };
         Ok(Client { sender, sink })
     }
@@ -78,6 +94,10 @@ impl Client {
             Sender::PlainTls(client) => client.get().await,
             Sender::Layers(client) => client.get().await,
             Sender::LayersTls(client) => client.get().await,
+            Sender::Reqwest(client) => client.get().await,
+            Sender::ReqwestObserved(client) => client.get().await,
+            Sender::Tonic(client) => client.get().await,
+            Sender::TonicTraced(client) => client.get().await,
         }
     }
 

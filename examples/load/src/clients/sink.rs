@@ -11,8 +11,10 @@ pub fn sink(args: &Args) -> Result<TraceSink, BoxError> {
     }
     let builder = TraceSink::builder().retention(retention);
     Ok(match args.mode {
-        Mode::Bare | Mode::Untraced | Mode::Off | Mode::Plain | Mode::LayersOff => TraceSink::disabled(),
+        Mode::Bare | Mode::Untraced | Mode::Plain | Mode::Reqwest | Mode::Tonic => TraceSink::disabled(),
+        Mode::Off | Mode::LayersOff | Mode::ReqwestOff | Mode::TonicOff => TraceSink::disabled(),
         Mode::Traced | Mode::Layers | Mode::LayersUncaptured => builder.build(),
+        Mode::ReqwestObserved | Mode::TonicTraced => builder.build(),
         Mode::Full => with_probes(builder).build(),
         Mode::Captured => with_capture(builder, &args.interface)?.build(),
     })

@@ -28,12 +28,8 @@ pub fn config(args: &Args) -> Result<ClientConfig, BoxError> {
     Ok(config)
 }
 
-/// Returns this crate's layer.
-pub fn layer(args: &Args, sink: &TraceSink) -> Result<TraceTlsLayer, BoxError> {
-    Ok(layer_builder(args, sink)?.try_build()?)
-}
-
-fn layer_builder(args: &Args, sink: &TraceSink) -> Result<TraceTlsLayerBuilder<ConfigParts>, BoxError> {
+/// Returns the builder of this crate's layer.
+pub fn layer_builder(args: &Args, sink: &TraceSink) -> Result<TraceTlsLayerBuilder<ConfigParts>, BoxError> {
     let builder = TraceTlsLayer::builder(sink).alpn([alpn(args)]);
     Ok(match &args.cacert {
         Some(file) => builder.roots(Roots::from_pem_file(file)?),
