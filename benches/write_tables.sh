@@ -4,12 +4,12 @@
 #   benches/write_tables.sh [ROUNDS] [PART…]
 #
 # By default 20 rounds (240 short ones where all clients are in one process) of all parts: layers
-# clients downloads probes snapshots growth volume. Takes half an hour, on a machine without other load.
+# alternatives clients downloads probes snapshots growth volume. Takes an hour, on a machine without other load.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rounds=20
 [[ ${1-} != [0-9]* ]] || { rounds=$1; shift; }
-[[ $# -gt 0 ]] || set -- layers clients downloads probes snapshots growth volume
+[[ $# -gt 0 ]] || set -- layers alternatives clients downloads probes snapshots growth volume
 
 against=() # which mode all are compared with, if not each with its own baseline
 load() { target/release/nettrace-load "$@"; }
@@ -18,13 +18,22 @@ in_netns() { benches/in_netns.sh ${tracked-} target/release/nettrace-load "$@"; 
 turns() {
     local title=$1 modes=$2
     shift 2
-    in_netns --turns $((12 * rounds)) --snapshots 0 --row "$title" --modes "$modes" "${against[@]}" "$@" | tail -1
+    in_turns --row "$title" --modes "$modes" "${against[@]}" "$@"
+}
+# The same, as a column.
+column() {
+    local title=$1
+    shift
+    in_turns --column "$title" "$@"
+}
+in_turns() {
+    in_netns --turns $((12 * rounds)) --snapshots 0 "$@" | grep '^|'
 }
 # Each run in a process of its own.
 compare() {
     local title=$1 modes=$2
     shift 2
-    in_netns --compare "$rounds" --row "$title" --modes "$modes" "${against[@]}" "$@" | tail -1
+    in_netns --compare "$rounds" --row "$title" --modes "$modes" "${against[@]}" "$@" | grep '^|'
 }
 columns() {
     echo "| job | baseline, µs of CPU (wall) | $1 | allocations | rounds × requests |"
@@ -50,6 +59,28 @@ layers() {
     columns "tonic-traced | tonic-off"
     turns "unary call, 1 at a time" $modes
     turns "unary call, 16 at a time" $modes --concurrency 16 --slice 500
+}
+
+# In the order of the modes.
+alternatives() {
+    local modes=plain,layers,events,tower-http,tower-http-otel
+    modes+=,reqwest,reqwest-observed,reqwest-tracing,reqwest-tracing-otel
+    column "kept alive, 1 at a time" --modes $modes >"$work/1"
+    column "kept alive, 16 at a time" --modes $modes --concurrency 16 --slice 500 >"$work/2"
+    column "new connections" --modes $modes --fresh-connections >"$work/3"
+    paste -d '' - "$work"/{1,2,3} <<'END' | sed 's/ *$/ |/'
+| client | mode | what is recorded
+|---|---|---
+| hyper-util's | `plain` | nothing
+| … in this crate's layers | `layers` | dial, connection with each read and write, request with its phases, sizes and links; kept in memory
+| … and `TracingEvents` | `events` | the same, and a line for each request: method, URL, status, connection, sizes, duration to the end of the body
+| … in tower-http's `TraceLayer` | `tower-http` | a line for each request: method, URL, version, status, time to the head of the response
+| … and tracing-opentelemetry | `tower-http-otel` | a span of OpenTelemetry with the same
+| reqwest's | `reqwest` | nothing
+| … observed by this crate | `reqwest-observed` | dial, DNS, TLS, request with its phases and, by addresses, its connection; kept in memory
+| … with reqwest-tracing | `reqwest-tracing` | a line for each request: method, scheme, host, port, status, time to the head of the response
+| … and tracing-opentelemetry | `reqwest-tracing-otel` | a span of OpenTelemetry with the same
+END
 }
 
 clients() {
@@ -108,9 +139,11 @@ volume() {
 }
 
 for part; do
-    [[ $part == @(layers|clients|downloads|probes|snapshots|growth|volume) ]] || { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
+    [[ $part == @(layers|alternatives|clients|downloads|probes|snapshots|growth|volume) ]] || { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 done
 cargo build --release --locked -p nettrace-load
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 for part; do
     "$part"
     echo

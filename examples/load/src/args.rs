@@ -92,6 +92,10 @@ pub struct Args {
     #[arg(long, value_name = "TITLE", requires = "in_turn")]
     pub row: Option<String>,
 
+    /// Also print the comparison as a column, with a cell for each mode
+    #[arg(long, value_name = "TITLE", requires = "in_turn")]
+    pub column: Option<String>,
+
     /// Compare clients in one process that take turns of a few requests, this many times: shows small differences
     #[arg(long, value_name = "ROUNDS", group = "in_turn")]
     pub turns: Option<usize>,

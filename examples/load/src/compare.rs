@@ -70,9 +70,7 @@ pub fn compare(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
         modes: medians.into_iter().map(|(mode, medians)| (mode.name(), medians)).collect(),
     };
     println!("{}", serde_json::to_string(&summary)?);
-    if let Some(title) = &args.row {
-        table::rows(title, &lines, rounds, args.requests).iter().for_each(|row| println!("{row}"));
-    }
+    table::print(args, &lines, rounds, args.requests);
     Ok(())
 }
 

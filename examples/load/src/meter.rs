@@ -3,7 +3,9 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    ffi::OsString,
     fs, io, mem,
+    path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -80,17 +82,32 @@ pub fn cpu() -> Duration {
 
 /// Returns the CPU time of the calling thread.
 pub fn this_thread() -> Duration {
-    read_clock(ClockId::ThreadCPUTime)
-}
-
-/// Returns the CPU time of all other threads.
-pub fn other_threads() -> Duration {
-    read_clock(ClockId::ProcessCPUTime).saturating_sub(this_thread())
-}
-
-fn read_clock(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
+    let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A thread of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread(OsString);
+
+impl Thread {
+    /// Returns all threads that there are.
+    pub fn all() -> io::Result<Vec<Thread>> {
+        fs::read_dir("/proc/self/task")?.map(|entry| Ok(Thread(entry?.file_name()))).collect()
+    }
+
+    /// Returns the CPU time of the thread, or zero if it has ended.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        let file = Path::new("/proc/self/task").join(&self.0).join("schedstat");
+        let text = match fs::read_to_string(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Duration::ZERO),
+            text => text?,
+        };
+        let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
+        nanoseconds
+            .map(Duration::from_nanos)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{} is empty", file.display())))
+    }
 }
 
 /// Returns the bytes of the heap that are in use, including the allocator's overhead.

@@ -40,6 +40,16 @@ pub enum Mode {
     TonicTraced,
     /// Like `tonic-traced`, with a disabled sink
     TonicOff,
+    /// `plain` in tower-http's TraceLayer; a line for each request
+    TowerHttp,
+    /// `plain` in tower-http's TraceLayer; a span of OpenTelemetry for each request
+    TowerHttpOtel,
+    /// `layers` with TracingEvents; a line for each request
+    Events,
+    /// `reqwest` with reqwest-tracing; a line for each request
+    ReqwestTracing,
+    /// `reqwest` with reqwest-tracing; a span of OpenTelemetry for each request
+    ReqwestTracingOtel,
 }
 
 impl Mode {
@@ -64,6 +74,11 @@ impl Mode {
             Mode::Tonic => "tonic",
             Mode::TonicTraced => "tonic-traced",
             Mode::TonicOff => "tonic-off",
+            Mode::TowerHttp => "tower-http",
+            Mode::TowerHttpOtel => "tower-http-otel",
+            Mode::Events => "events",
+            Mode::ReqwestTracing => "reqwest-tracing",
+            Mode::ReqwestTracingOtel => "reqwest-tracing-otel",
         }
     }
 
@@ -73,7 +88,9 @@ impl Mode {
             Mode::Bare | Mode::Untraced => Mode::Untraced,
             Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => Mode::Plain,
             Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => Mode::Plain,
+            Mode::TowerHttp | Mode::TowerHttpOtel | Mode::Events => Mode::Plain,
             Mode::Reqwest | Mode::ReqwestObserved | Mode::ReqwestOff => Mode::Reqwest,
+            Mode::ReqwestTracing | Mode::ReqwestTracingOtel => Mode::Reqwest,
             Mode::Tonic | Mode::TonicTraced | Mode::TonicOff => Mode::Tonic,
         }
     }

@@ -100,7 +100,12 @@ async fn measure(args: &Args) -> Result<Outcome, BoxError> {
     requests(&client, counted, args.concurrency).await?;
     let (allocs, alloc_bytes) = counter.stop();
 
-    client.close().await;
+    // The same condition as for operations: the instructions of `--snapshots 0` are counted.
+    if args.snapshots > 0 {
+        client.settle().await?;
+        client.check_recorded(warm_up + args.requests + counted)?;
+    }
+    client.close().await?;
     wait_until(Duration::from_secs(2), || {
         Ok(tasks() <= tasks_before && meter::descriptors()? as i64 <= fds_before)
     })
@@ -128,6 +133,8 @@ async fn measure(args: &Args) -> Result<Outcome, BoxError> {
 
 /// Makes `count` requests, `concurrency` at a time, and returns the time of the slowest.
 pub async fn requests(client: &Client, count: u64, concurrency: u64) -> Result<Duration, BoxError> {
+    // All tasks run on this thread.
+    let _guard = client.enter();
     let (left, worst) = (Arc::new(AtomicU64::new(count)), Arc::new(Mutex::new(Duration::ZERO)));
     let mut workers = JoinSet::new();
     for _ in 0..concurrency {

@@ -1,8 +1,8 @@
-//! Rows of the tables in benches/README.md.
+//! Rows and columns of the tables in benches/README.md.
 
-use crate::mode::Mode;
+use crate::{args::Args, mode::Mode};
 
-/// The figures of a mode that its row needs.
+/// The figures of a mode that are printed.
 pub struct Line {
     pub mode: Mode,
     pub baseline: Mode,
@@ -15,9 +15,18 @@ pub struct Line {
     pub allocs: f64,
 }
 
+/// Prints what the command line asks for.
+pub fn print(args: &Args, lines: &[Line], rounds: usize, requests: u64) {
+    let rows = args.row.as_ref().map(|title| rows(title, lines, rounds, requests));
+    let column = args.column.as_ref().map(|title| column(title, lines));
+    for line in rows.into_iter().chain(column).flatten() {
+        println!("{line}");
+    }
+}
+
 /// Formats a row for each baseline: its times, the ratios of the modes that are compared with it in their order, its
 /// allocations and theirs, and the size of the measurement.
-pub fn rows(title: &str, lines: &[Line], rounds: usize, requests: u64) -> Vec<String> {
+fn rows(title: &str, lines: &[Line], rounds: usize, requests: u64) -> Vec<String> {
     let baselines = lines.iter().filter(|line| line.mode == line.baseline);
     let row = |base: &Line| {
         let others = || lines.iter().filter(|line| line.baseline == base.mode && line.mode != base.mode);
@@ -33,7 +42,25 @@ pub fn rows(title: &str, lines: &[Line], rounds: usize, requests: u64) -> Vec<St
     baselines.map(row).collect()
 }
 
+/// Formats a column with a cell for each mode: of a baseline its time and allocations, of the others their ratio and how
+/// many allocations they add. Columns beside each other are a table, with a `|` at the end.
+fn column(title: &str, lines: &[Line]) -> Vec<String> {
+    let baseline = |line: &Line| lines.iter().find(|base| base.mode == line.baseline);
+    let cell = |line: &Line| match baseline(line) {
+        Some(base) if base.mode != line.mode => {
+            format!("| {}, {:+.1} ", cpu_ratio(line), line.allocs - base.allocs)
+        }
+        _ => format!("| {:.1} µs, {:.1} ", line.cpu_us, line.allocs),
+    };
+    let head = [format!("| {title} "), "|---".to_owned()];
+    head.into_iter().chain(lines.iter().map(cell)).collect()
+}
+
 fn ratio(line: &Line) -> String {
+    format!("{} ({:.3})", cpu_ratio(line), line.wall_ratio)
+}
+
+fn cpu_ratio(line: &Line) -> String {
     let within = line.cpu_ratio_within.map(|[low, high]| format!(" ±{:.3}", (high - low) / 2.0));
-    format!("{:.3}{} ({:.3})", line.cpu_ratio, within.unwrap_or_default(), line.wall_ratio)
+    format!("{:.3}{}", line.cpu_ratio, within.unwrap_or_default())
 }

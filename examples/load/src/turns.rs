@@ -5,7 +5,7 @@ use crate::{
     BoxError,
     args::Args,
     clients::Client,
-    meter::{self, Allocations},
+    meter::{self, Allocations, Thread},
     mode::Mode,
     pin::{self, Processor},
     run::{requests, snapshot_ms},
@@ -15,7 +15,7 @@ use crate::{
 use serde::Serialize;
 use std::{
     error::Error,
-    mem,
+    io, mem,
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,10 @@ struct MeasuredClient {
     client: Client,
     /// The number of requests that it has made.
     made: u64,
+    /// The threads of its probes and exporters.
+    threads: Vec<Thread>,
+    /// The CPU time of its threads before the first turn.
+    threads_cpu_before: Duration,
 }
 
 /// The measurements of the clients of one mode, over all passes.
@@ -40,8 +44,8 @@ struct ModeRun {
     cpu_us: Vec<f64>,
     /// The same in wall time.
     wall_us: Vec<f64>,
-    /// CPU time of the threads of its probes, in microseconds per request.
-    probes_us: f64,
+    /// CPU time of the threads of its clients during the turns.
+    threads_cpu: Duration,
 }
 
 /// The printed figures of a mode. Times are per request. A ratio divides by the turn of the baseline in the same round.
@@ -53,8 +57,8 @@ struct Report {
     rounds: usize,
     slice: u64,
     cpu_us: f64,
-    /// The part of `cpu_us` that the threads of probes took.
-    probes_us: f64,
+    /// The part of `cpu_us` that the threads of probes and exporters took.
+    threads_us: f64,
     wall_us: f64,
     /// The median over all rounds.
     cpu_ratio: f64,
@@ -79,11 +83,8 @@ pub fn turns(args: &Args, rounds: usize) -> Result<(), Box<dyn Error>> {
     for report in &reports {
         println!("{}", serde_json::to_string(report)?);
     }
-    if let Some(title) = &args.row {
-        let lines: Vec<Line> = reports.iter().map(Report::line).collect();
-        let rounds = reports.first().map_or(0, |report| report.rounds);
-        table::rows(title, &lines, rounds, args.slice).iter().for_each(|row| println!("{row}"));
-    }
+    let lines: Vec<Line> = reports.iter().map(Report::line).collect();
+    table::print(args, &lines, reports.first().map_or(0, |report| report.rounds), args.slice);
     Ok(())
 }
 
@@ -94,14 +95,8 @@ async fn take_turns(args: &Args, rounds: usize) -> Result<Vec<Report>, BoxError>
     };
     let mut lines: Vec<ModeRun> = args.modes.iter().flat_map(of_mode).collect();
     let passes = args.anew as usize;
-    let mut others = Duration::ZERO;
     for number in 0..passes {
-        others += pass(&mut lines, number, rounds.div_ceil(passes)).await?;
-    }
-    // The threads of probes may work when the turn is over, so their time is measured once for all turns.
-    let probed: u64 = lines.iter().filter(|line| line.has_probes()).map(|line| line.in_turns).sum();
-    for line in lines.iter_mut().filter(|line| line.has_probes()) {
-        line.probes_us = others.as_secs_f64() * 1e6 / probed as f64;
+        pass(&mut lines, number, rounds.div_ceil(passes)).await?;
     }
     let report = |line: &ModeRun| {
         let base = args.baseline_index(line.args.mode)? * args.behind.len();
@@ -111,15 +106,13 @@ async fn take_turns(args: &Args, rounds: usize) -> Result<Vec<Report>, BoxError>
 }
 
 /// Runs a pass with new clients. They are created in another order than in the pass before, because the place of a
-/// client in memory makes a difference of 1 %. Returns the CPU time of other threads during the turns.
-async fn pass(lines: &mut [ModeRun], number: usize, rounds: usize) -> Result<Duration, BoxError> {
+/// client in memory makes a difference of 1 %.
+async fn pass(lines: &mut [ModeRun], number: usize, rounds: usize) -> Result<(), BoxError> {
     let mut all = Vec::new();
     for place in 0..lines.len() {
         let index = (place + number) % lines.len();
         all.push((index, lines[index].new_client().await?));
     }
-    refresh(&all).await;
-    let before = meter::other_threads();
     for round in 0..rounds {
         // The order changes, because a turn may leave work behind for the next one.
         if round % 2 == 0 {
@@ -130,19 +123,10 @@ async fn pass(lines: &mut [ModeRun], number: usize, rounds: usize) -> Result<Dur
             lines[*index].turn(measured).await?;
         }
     }
-    refresh(&all).await;
-    let others = meter::other_threads().saturating_sub(before);
-    for (_, measured) in all {
-        measured.client.close().await;
+    for (index, measured) in all {
+        lines[index].retire(measured).await?;
     }
-    Ok(others)
-}
-
-/// Waits until the probes have finished their work.
-async fn refresh(all: &[(usize, MeasuredClient)]) {
-    for sink in all.iter().filter_map(|(_, measured)| measured.client.sink()) {
-        sink.refresh().await;
-    }
+    Ok(())
 }
 
 impl MeasuredClient {
@@ -150,13 +134,19 @@ impl MeasuredClient {
         self.made += count;
         requests(&self.client, count, args.concurrency.min(count)).await.map(drop)
     }
+
+    /// Returns the CPU time of its threads, when they have done what the requests so far have left to them.
+    async fn threads_cpu(&self) -> Result<Duration, BoxError> {
+        self.client.settle().await?;
+        Ok(self.threads.iter().map(Thread::cpu).sum::<io::Result<Duration>>()?)
+    }
 }
 
 impl ModeRun {
     fn new(args: Args, behind: u64) -> Self {
         let (snapshot_ms, cpu_us, wall_us) = Default::default();
-        let (allocs, kept_bytes, probes_us, in_turns) = Default::default();
-        ModeRun { args, behind, allocs, kept_bytes, snapshot_ms, in_turns, cpu_us, wall_us, probes_us }
+        let (allocs, kept_bytes, threads_cpu, in_turns) = Default::default();
+        ModeRun { args, behind, allocs, kept_bytes, snapshot_ms, in_turns, cpu_us, wall_us, threads_cpu }
     }
 
     async fn new_client(&mut self) -> Result<MeasuredClient, BoxError> {
@@ -168,14 +158,20 @@ impl ModeRun {
         let counter = Allocations::start();
         measured.make(&self.args, counted).await?;
         self.allocs = counter.stop().0 as f64 / counted as f64;
+        measured.threads_cpu_before = measured.threads_cpu().await?;
         Ok(measured)
     }
 
     async fn warmed_up(&mut self) -> Result<MeasuredClient, BoxError> {
-        let mut measured = MeasuredClient { client: Client::new(&self.args)?, made: 0 };
+        let others = Thread::all()?;
+        let client = Client::new(&self.args)?;
+        let mut measured =
+            MeasuredClient { client, made: 0, threads: Vec::new(), threads_cpu_before: Duration::ZERO };
         let heap = meter::heap();
         measured.make(&self.args, self.behind).await?;
         self.kept_bytes = (meter::heap() as f64 - heap as f64) / self.behind.max(1) as f64;
+        measured.threads = Thread::all()?.into_iter().filter(|thread| !others.contains(thread)).collect();
+        measured.threads_cpu_before = measured.threads_cpu().await?;
         Ok(measured)
     }
 
@@ -193,19 +189,26 @@ impl ModeRun {
         // A client that keeps everything is replaced before it holds much more than `behind` requests.
         if unbounded && measured.made > self.behind + self.behind / 10 {
             let used = mem::replace(measured, self.warmed_up().await?);
-            self.in_turns += self.behind;
-            used.client.close().await;
+            self.retire(used).await?;
         }
         Ok(())
     }
 
-    fn has_probes(&self) -> bool {
-        self.args.mode == Mode::Full
+    async fn retire(&mut self, measured: MeasuredClient) -> Result<(), BoxError> {
+        self.threads_cpu += measured.threads_cpu().await?.saturating_sub(measured.threads_cpu_before);
+        measured.client.check_recorded(measured.made)?;
+        measured.client.close().await
     }
 
-    /// Returns the CPU time of each turn, with the share of the threads of probes.
+    /// Returns the CPU time of its threads, in microseconds per request. They may work when the turn is over, so it is
+    /// the same for all turns.
+    fn threads_us(&self) -> f64 {
+        self.threads_cpu.as_secs_f64() * 1e6 / self.in_turns.max(1) as f64
+    }
+
+    /// Returns the CPU time of each turn, with the share of its threads.
     fn all_cpu_us(&self) -> Vec<f64> {
-        self.cpu_us.iter().map(|one| one + self.probes_us).collect()
+        self.cpu_us.iter().map(|one| one + self.threads_us()).collect()
     }
 
     fn report(&self, base: &ModeRun, passes: usize) -> Report {
@@ -224,7 +227,7 @@ impl ModeRun {
             rounds: self.cpu_us.len(),
             slice: self.args.slice,
             cpu_us: median(cpu_us.iter().copied()),
-            probes_us: self.probes_us,
+            threads_us: self.threads_us(),
             wall_us: median(self.wall_us.iter().copied()),
             cpu_ratio_within: within,
             cpu_ratio: median(cpu_ratios),

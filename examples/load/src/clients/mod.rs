@@ -4,12 +4,15 @@ mod bare;
 mod hyper;
 mod layers;
 mod names;
+mod output;
 mod plain;
 mod preset;
 mod reqwest;
+mod reqwest_tracing;
 mod sink;
 mod tls;
 mod tonic;
+mod tower_http;
 mod untraced;
 
 pub use sink::{operations, packets};
@@ -17,16 +20,20 @@ pub use sink::{operations, packets};
 use self::{
     bare::Bare,
     layers::{Layers, LayersTls},
+    output::Output,
     plain::{Plain, PlainTls},
     preset::Preset,
     reqwest::{Reqwest, ReqwestObserved},
+    reqwest_tracing::ReqwestTracing,
     tonic::{Tonic, TonicTraced},
+    tower_http::{TowerHttp, TowerHttpTls},
     untraced::Untraced,
 };
 use crate::{BoxError, args::Args, mode::Mode};
 use http::{HeaderName, HeaderValue, Request};
 use nettrace::TraceSink;
 use std::future::Future;
+use tracing::dispatcher::DefaultGuard;
 
 /// A client that makes one request after the other.
 trait Get {
@@ -39,6 +46,7 @@ trait Get {
 pub struct Client {
     sender: Sender,
     sink: TraceSink,
+    output: Option<Output>,
 }
 
 #[derive(Clone)]
@@ -54,6 +62,9 @@ enum Sender {
     ReqwestObserved(ReqwestObserved),
     Tonic(Tonic),
     TonicTraced(TonicTraced),
+    TowerHttp(TowerHttp),
+    TowerHttpTls(TowerHttpTls),
+    ReqwestTracing(ReqwestTracing),
 }
 
 impl Client {
@@ -68,10 +79,10 @@ impl Client {
             }
             Mode::Plain if tls => Sender::PlainTls(plain::plain_tls(args)?),
             Mode::Plain => Sender::Plain(plain::plain(args)?),
-            Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff if tls => {
+            Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff | Mode::Events if tls => {
                 Sender::LayersTls(layers::layers_tls(args, &sink)?)
             }
-            Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => {
+            Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff | Mode::Events => {
                 Sender::Layers(layers::layers(args, &sink)?)
             }
             Mode::Reqwest => Sender::Reqwest(reqwest::reqwest(args)?),
@@ -80,8 +91,15 @@ impl Client {
             }
             Mode::Tonic => Sender::Tonic(tonic::tonic(args)?),
             Mode::TonicTraced | Mode::TonicOff => Sender::TonicTraced(tonic::tonic_traced(args, &sink)?),
+            Mode::TowerHttp | Mode::TowerHttpOtel if tls => {
+                Sender::TowerHttpTls(tower_http::tower_http_tls(args)?)
+            }
+            Mode::TowerHttp | Mode::TowerHttpOtel => Sender::TowerHttp(tower_http::tower_http(args)?),
+            Mode::ReqwestTracing | Mode::ReqwestTracingOtel => {
+                Sender::ReqwestTracing(reqwest_tracing::reqwest_tracing(args)?)
+            }
         };
-        Ok(Client { sender, sink })
+        Ok(Client { sender, sink, output: Output::new(args) })
     }
 
     /// Makes a request and reads the response to its end.
@@ -98,6 +116,9 @@ impl Client {
             Sender::ReqwestObserved(client) => client.get().await,
             Sender::Tonic(client) => client.get().await,
             Sender::TonicTraced(client) => client.get().await,
+            Sender::TowerHttp(client) => client.get().await,
+            Sender::TowerHttpTls(client) => client.get().await,
+            Sender::ReqwestTracing(client) => client.get().await,
         }
     }
 
@@ -106,11 +127,38 @@ impl Client {
         Some(&self.sink).filter(|sink| sink.is_enabled())
     }
 
-    /// Closes its connections.
-    pub async fn close(self) {
+    /// Makes the client's output the one of this thread until the guard is dropped.
+    pub fn enter(&self) -> Option<DefaultGuard> {
+        self.output.as_ref().map(Output::make_default)
+    }
+
+    /// Waits until probes and exporters have finished their work.
+    pub async fn settle(&self) -> Result<(), BoxError> {
+        if let Some(sink) = self.sink() {
+            sink.refresh().await;
+        }
+        self.output.as_ref().map_or(Ok(()), Output::flush)
+    }
+
+    /// Checks that each of the requests that the client has made was recorded. Call [`settle`](Self::settle) before.
+    pub fn check_recorded(&self, made: u64) -> Result<(), BoxError> {
+        let recorded = match (&self.output, self.sink()) {
+            (Some(output), _) => output.written(),
+            (None, Some(sink)) => sink::requests(&sink.snapshot("")),
+            (None, None) => return Ok(()),
+        };
+        if recorded == made {
+            return Ok(());
+        }
+        Err(format!("{recorded} of {made} requests were recorded").into())
+    }
+
+    /// Closes its connections and ends its threads.
+    pub async fn close(self) -> Result<(), BoxError> {
         if let Sender::Preset(client) = self.sender {
             client.close().await;
         }
+        self.output.map_or(Ok(()), Output::close)
     }
 }
 

@@ -12,10 +12,18 @@ pub type Plain = HyperClient<Pool<HttpConnector>>;
 pub type PlainTls = HyperClient<Pool<HttpsConnector<HttpConnector>>>;
 
 pub fn plain(args: &Args) -> Result<Plain, BoxError> {
-    HyperClient::new(args, pool(args, with_settings(HttpConnector::new())))
+    HyperClient::new(args, pool_of_tcp(args))
 }
 
 pub fn plain_tls(args: &Args) -> Result<PlainTls, BoxError> {
+    HyperClient::new(args, pool_of_tls(args)?)
+}
+
+pub fn pool_of_tcp(args: &Args) -> Pool<HttpConnector> {
+    pool(args, with_settings(HttpConnector::new()))
+}
+
+pub fn pool_of_tls(args: &Args) -> Result<Pool<HttpsConnector<HttpConnector>>, BoxError> {
     let tcp = with_settings(HttpConnector::new());
-    HyperClient::new(args, pool(args, HttpsConnector::from((tcp, tls::config(args)?))))
+    Ok(pool(args, HttpsConnector::from((tcp, tls::config(args)?))))
 }

@@ -1,7 +1,7 @@
 //! The sinks that clients record into.
 
 use crate::{BoxError, args::Args, mode::Mode};
-use nettrace::{NetTrace, Retention, TraceSink, TraceSinkBuilder};
+use nettrace::{NetTrace, Retention, TraceSink, TraceSinkBuilder, TracingEvents};
 
 /// Returns the sink of the mode, which is disabled for clients that record nothing.
 pub fn sink(args: &Args) -> Result<TraceSink, BoxError> {
@@ -12,9 +12,12 @@ pub fn sink(args: &Args) -> Result<TraceSink, BoxError> {
     let builder = TraceSink::builder().retention(retention);
     Ok(match args.mode {
         Mode::Bare | Mode::Untraced | Mode::Plain | Mode::Reqwest | Mode::Tonic => TraceSink::disabled(),
+        Mode::TowerHttp | Mode::TowerHttpOtel => TraceSink::disabled(),
+        Mode::ReqwestTracing | Mode::ReqwestTracingOtel => TraceSink::disabled(),
         Mode::Off | Mode::LayersOff | Mode::ReqwestOff | Mode::TonicOff => TraceSink::disabled(),
         Mode::Traced | Mode::Layers | Mode::LayersUncaptured => builder.build(),
         Mode::ReqwestObserved | Mode::TonicTraced => builder.build(),
+        Mode::Events => builder.subscriber(TracingEvents::new()).build(),
         Mode::Full => with_probes(builder).build(),
         Mode::Captured => with_capture(builder, &args.interface)?.build(),
     })
@@ -60,6 +63,12 @@ pub fn packets(sink: &TraceSink) -> Option<[u64; 2]> {
 #[cfg(not(unix))]
 pub fn packets(_: &TraceSink) -> Option<[u64; 2]> {
     None
+}
+
+/// Returns the number of requests in a trace, including those that were not kept.
+pub fn requests(trace: &NetTrace) -> u64 {
+    trace.http_requests.iter().count() as u64
+        + trace.dropped.as_ref().map_or(0, |dropped| dropped.http_requests)
 }
 
 /// Returns the number of socket operations in a trace, including those that were not kept.
