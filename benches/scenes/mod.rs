@@ -3,6 +3,8 @@
 
 mod conn;
 mod http;
+mod loopback;
+mod observed;
 mod op;
 #[cfg(target_os = "linux")]
 mod probes;
@@ -37,6 +39,7 @@ pub fn all() -> Vec<Scene> {
     let scenes = [
         op::scenes(),
         http::scenes(),
+        observed::scenes(),
         server::scenes(),
         conn::scenes(),
         #[cfg(target_os = "linux")]
