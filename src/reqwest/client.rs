@@ -89,7 +89,7 @@ impl TraceClient {
 
     /// Makes a request and records it.
     pub fn execute(&self, mut request: Request) -> TraceClientFuture {
-        let mut client = self.inner.clone();
+        let mut client = &self.inner;
         let sink = self.sink();
         if !sink.records_requests() {
             return TraceClientFuture::new(client.call(request), RequestHandle::unbound(), None);

@@ -64,21 +64,45 @@ impl<S> Layer<S> for TraceConnectorLayer {
     type Service = TraceConnector<S>;
 
     fn layer(&self, inner: S) -> TraceConnector<S> {
-        TraceConnector { inner, layer: self.clone() }
+        TraceConnector { shared: Arc::new(Shared { inner, layer: self.clone() }), own: None }
     }
 }
 
 /// A connector of reqwest whose dials are recorded. Created by [`TraceConnectorLayer`].
-#[derive(Clone, Debug)]
+///
+/// reqwest clones its connector six times per request, even if a connection is reused. So a clone shares the inner
+/// connector, and makes its own copy when it is used for the first time.
+#[derive(Debug)]
 pub struct TraceConnector<S> {
+    shared: Arc<Shared<S>>,
+    own: Option<S>,
+}
+
+/// What all clones of a connector share.
+#[derive(Debug)]
+struct Shared<S> {
     inner: S,
     layer: TraceConnectorLayer,
+}
+
+impl<S: Clone> TraceConnector<S> {
+    /// Returns the inner connector of this clone, and the layer.
+    fn parts(&mut self) -> (&mut S, &TraceConnectorLayer) {
+        let TraceConnector { shared, own } = self;
+        (own.get_or_insert_with(|| shared.inner.clone()), &shared.layer)
+    }
+}
+
+impl<S> Clone for TraceConnector<S> {
+    fn clone(&self) -> Self {
+        TraceConnector { shared: self.shared.clone(), own: None }
+    }
 }
 
 /// `Q` is a private type of reqwest: a [`Uri`] that only its `Debug` output shows.
 impl<S, Q> Service<Q> for TraceConnector<S>
 where
-    S: Service<Q, Error = BoxError>,
+    S: Service<Q, Error = BoxError> + Clone,
     S::Response: Connection,
     Q: fmt::Debug,
 {
@@ -87,19 +111,19 @@ where
     type Future = TraceConnectorFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+        self.parts().0.poll_ready(cx)
     }
 
     fn call(&mut self, to: Q) -> Self::Future {
-        let TraceConnectorLayer { sink, addrs, chains, unix_socket } = &self.layer;
+        let (inner, TraceConnectorLayer { sink, addrs, chains, unix_socket }) = self.parts();
         if !sink.is_enabled() {
             let unrecorded = sink.may_record().then(|| addrs.clone());
-            return TraceConnectorFuture { inner: self.inner.call(to), dial: None, unrecorded };
+            return TraceConnectorFuture { inner: inner.call(to), dial: None, unrecorded };
         }
         let uri = uri(&to);
         let recorder = sink.dial(|| destination(&uri));
         let dial = recorder.dial().clone();
-        let inner = dial.scope(|| self.inner.call(to));
+        let inner = dial.scope(|| inner.call(to));
         let handshakes = ForeignHandshakes::new(dial, chains);
         let (addrs, unix_socket) = (addrs.clone(), unix_socket.clone());
         let dial = Some(DialInProgress { recorder, handshakes, uri, addrs, unix_socket });
