@@ -92,6 +92,9 @@
 //! [`StubResolver`](crate::resolve::StubResolver) looks names up, and the verifier of the operating system decides
 //! which certificates to trust. TLS uses a crypto provider that this crate chooses, not the default of the process.
 //!
+//! For a sink that is off for good, [disabled](TraceSink::disabled) or closed, only TLS is replaced, which may otherwise
+//! need a crypto provider of the process. A request then costs what it costs without tracing.
+//!
 //! Bodies of responses and streamed bodies of requests are wrapped. If one fails, the chain of the error has up to two
 //! more errors of reqwest (`request or response body error`) between the first and the cause. The results of
 //! `is_timeout`, `is_decode` and others do not change.

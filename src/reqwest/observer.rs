@@ -27,14 +27,14 @@ pub struct Observer {
     connector: TraceConnectorLayer,
     tls: Option<ClientConfig>,
     resolver: Option<Arc<dyn Resolve>>,
-    redirect: Policy,
+    redirect: Option<Policy>,
 }
 
 impl Observer {
     /// Creates an observer that records into `sink`.
     pub fn new(sink: &TraceSink) -> Self {
         let connector = TraceConnectorLayer::new(sink);
-        Observer { connector, tls: None, resolver: None, redirect: Policy::default() }
+        Observer { connector, tls: None, resolver: None, redirect: None }
     }
 
     /// Uses an existing connector layer, which other clients may share, and records into its sink.
@@ -62,12 +62,15 @@ impl Observer {
 
     /// Sets the redirect policy. The default is reqwest's, which follows up to ten redirects.
     pub fn redirect(mut self, policy: Policy) -> Self {
-        self.redirect = policy;
+        self.redirect = Some(policy);
         self
     }
 
     /// Applies the options to reqwest's builder. Its other settings remain, except for the resolver and TLS, which are
     /// set with [`tls`](Self::tls).
+    ///
+    /// If the sink is [disabled](TraceSink::disabled) or closed, nothing will ever be recorded. Then only TLS and what
+    /// was set here is installed, so that requests cost what they cost without tracing.
     ///
     /// # Errors
     ///
@@ -92,15 +95,25 @@ impl Observer {
         if tls.alpn_protocols.is_empty() {
             tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
-        let resolver = match resolver {
-            Some(resolver) => resolver,
-            None => Arc::new(StubResolver::system(sink)?),
-        };
-        let builder = builder
-            .tls_backend_preconfigured(tls)
-            .dns_resolver(resolver)
-            .redirect(redirect::observed(redirect, sink))
-            .connector_layer(connector.clone());
+        // Set in any case: reqwest's own TLS may need a crypto provider of the process.
+        let mut builder = builder.tls_backend_preconfigured(tls);
+        if sink.may_record() {
+            let resolver = match resolver {
+                Some(resolver) => resolver,
+                None => Arc::new(StubResolver::system(sink)?),
+            };
+            builder = builder
+                .dns_resolver(resolver)
+                .redirect(redirect::observed(redirect.unwrap_or_default(), sink))
+                .connector_layer(connector.clone());
+        } else {
+            if let Some(resolver) = resolver {
+                builder = builder.dns_resolver(resolver);
+            }
+            if let Some(policy) = redirect {
+                builder = builder.redirect(policy);
+            }
+        }
         Ok(TraceClientBuilder { builder, connector })
     }
 }

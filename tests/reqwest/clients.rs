@@ -100,10 +100,17 @@ fn untraced_tls(roots: &Arc<RootCertStore>) -> ClientConfig {
     config
 }
 
-/// Returns the three variants: untraced, observed, and observed with a disabled sink.
-pub(crate) fn variants(roots: Arc<RootCertStore>) -> [Variant; 3] {
-    let disabled = |name, is_observed| Variant::of(name, TraceSink::disabled(), is_observed, roots.clone());
-    [disabled("untraced", false), Variant::observed(roots.clone()), disabled("sink is off", true)]
+/// Returns the four variants: untraced, observed, and observed with a sink that is disabled or switched off.
+pub(crate) fn variants(roots: Arc<RootCertStore>) -> [Variant; 4] {
+    let switched_off = TraceSink::new();
+    switched_off.set_enabled(false);
+    let variant = |name, sink, is_observed| Variant::of(name, sink, is_observed, roots.clone());
+    [
+        variant("untraced", TraceSink::disabled(), false),
+        Variant::observed(roots.clone()),
+        variant("sink is disabled", TraceSink::disabled(), true),
+        variant("sink is switched off", switched_off, true),
+    ]
 }
 
 /// Returns roots with an authority that has issued no certificate.
@@ -116,9 +123,9 @@ pub(crate) fn unrelated_roots() -> Arc<RootCertStore> {
 pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
     scenario: impl AsyncFn(&Variant) -> T,
 ) -> (Variant, T) {
-    let [untraced, observed, disabled] = variants(unrelated_roots());
+    let [untraced, observed, disabled, switched_off] = variants(unrelated_roots());
     let expected = scenario(&untraced).await;
-    for variant in [&observed, &disabled] {
+    for variant in [&observed, &disabled, &switched_off] {
         assert_eq!(scenario(variant).await, expected, "{}", variant.name);
     }
     let trace = observed.sink.snapshot("");
