@@ -160,7 +160,7 @@ pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
 #[doc(hidden)]
 pub use sink::loom_models;
 pub use sink::{
-    ConnRef, FinishedRecord, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent, ProbeSocket,
+    ConnRef, FinishedRecord, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent, ProbeSocket, RecordKind,
     RequestHandle, ResponseExt, Retention, Subscriber, TraceSink, TraceSinkBuilder,
 };
 pub use tracing_events::TracingEvents;

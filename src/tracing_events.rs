@@ -5,10 +5,10 @@ use crate::{
         DialTrace, DnsQueryTrace, EndReason, Failure, HttpReqTrace, TcpConnTrace, Timestamp, TlsTunnelTrace,
         TraceId, UdpConnTrace,
     },
-    sink::{FinishedRecord, Subscriber},
+    sink::{FinishedRecord, RecordKind, Subscriber},
 };
-use http::Uri;
-use tracing::Level;
+use std::fmt;
+use tracing::{Level, dispatcher, subscriber::NoSubscriber};
 
 /// A subscriber that emits each finished record as an event of the crate [`tracing`](https://docs.rs/tracing), for
 /// programs that log with it.
@@ -63,6 +63,37 @@ impl Subscriber for TracingEvents {
             FinishedRecord::TlsTunnel(record) => tls_tunnel(record),
         }
     }
+
+    fn is_interested(&self, kind: RecordKind, reason: &EndReason) -> bool {
+        let level = match kind {
+            RecordKind::HttpRequest => level(Some(reason), Level::INFO),
+            _ => level(Some(reason), Level::DEBUG),
+        };
+        // Without a subscriber, `tracing` may hand its events to the crate `log`, which cannot be asked here.
+        is_enabled(kind, level) || dispatcher::get_default(|current| current.is::<NoSubscriber>())
+    }
+}
+
+/// Returns `true` if the subscriber of `tracing` takes events of this kind and level.
+fn is_enabled(kind: RecordKind, level: Level) -> bool {
+    /// The target and the level of a hint must be known at compile time, as those of an event.
+    macro_rules! is_enabled {
+        ($target:literal) => {
+            match level {
+                Level::WARN => tracing::event_enabled!(target: $target, Level::WARN),
+                Level::INFO => tracing::event_enabled!(target: $target, Level::INFO),
+                _ => tracing::event_enabled!(target: $target, Level::DEBUG),
+            }
+        };
+    }
+    match kind {
+        RecordKind::HttpRequest => is_enabled!("nettrace::http"),
+        RecordKind::Dial => is_enabled!("nettrace::dial"),
+        RecordKind::TcpConn => is_enabled!("nettrace::tcp"),
+        RecordKind::UdpConn => is_enabled!("nettrace::udp"),
+        RecordKind::DnsQuery => is_enabled!("nettrace::dns"),
+        RecordKind::TlsTunnel => is_enabled!("nettrace::tls"),
+    }
 }
 
 /// Emits an event. The level of an event must be known at compile time.
@@ -76,7 +107,7 @@ macro_rules! emit {
     };
 }
 
-fn level(reason: &Option<EndReason>, usual: Level) -> Level {
+fn level(reason: Option<&EndReason>, usual: Level) -> Level {
     match reason {
         Some(EndReason::Failed | EndReason::Timeout) => Level::WARN,
         _ => usual,
@@ -84,20 +115,17 @@ fn level(reason: &Option<EndReason>, usual: Level) -> Level {
 }
 
 fn request(record: &HttpReqTrace) {
-    let uri: Uri = record.req_url.parse().unwrap_or_default();
+    let (host, port) = host_and_port_of_url(&record.req_url);
     let status = Some(record.resp_status_code).filter(|status| *status != 0);
+    let mut digits = itoa::Buffer::new();
+    let status_text = status.map(|status| digits.format(status));
     // As in the semantic conventions: a 4xx status is an error of the client, not of the server.
     let first = if record.accepted { 500 } else { 400 };
-    let refused = status.filter(|status| *status >= first).map(|status| status.to_string());
-    let code = record.failure.as_ref().map(Failure::as_str).or(refused.as_deref());
-    let outcome = outcome(&record.failure, status.map(|status| status.to_string()));
-    let version = match (record.proto_major, record.proto_minor) {
-        (major @ 2.., _) => major.to_string(),
-        (major, minor) => format!("{major}.{minor}"),
-    };
+    let refused = status_text.filter(|_| record.resp_status_code >= first);
+    let outcome = code(&record.failure).or(status_text).unwrap_or_default();
     let received = record.resp_encoded_len.unwrap_or(record.resp_content_len);
     let received = Some(received).filter(|_| !record.is_response_body_unobserved());
-    emit!("nettrace::http", level(&record.end_reason, Level::INFO), {
+    emit!("nettrace::http", level(record.end_reason.as_ref(), Level::INFO), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.conn = id(&record.tcp_conn),
         nettrace.tunnel = id(&record.tls_tunnel),
@@ -107,22 +135,22 @@ fn request(record: &HttpReqTrace) {
         nettrace.end_reason = reason(&record.end_reason),
         http.request.method = record.req_method.as_str(),
         url.full = record.req_url.as_str(),
-        server.address = uri.host(),
-        server.port = port(&uri),
+        server.address = host,
+        server.port = port,
         network.protocol.name = "http",
-        network.protocol.version = version.as_str(),
+        network.protocol.version = http_version(record.proto_major, record.proto_minor),
         http.response.status_code = status,
         http.request.body.size = record.req_content_len,
         http.response.body.size = received,
-        error.type = code,
+        error.type = code(&record.failure).or(refused),
         error.message = text(&record.req_error),
         duration_ms = milliseconds(record.req_sent_at, record.end_at),
-    }, "{} {} {}", record.req_method, record.req_url, outcome);
+    }, "{} {} {outcome}", record.req_method.as_str(), record.req_url.as_str());
 }
 
 fn dial(record: &DialTrace) {
     let (host, port) = host_and_port(&record.dst_address);
-    emit!("nettrace::dial", level(&record.end_reason, Level::DEBUG), {
+    emit!("nettrace::dial", level(record.end_reason.as_ref(), Level::DEBUG), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.request = id(&record.triggered_by),
         nettrace.conn = id(&record.established_conn),
@@ -133,7 +161,7 @@ fn dial(record: &DialTrace) {
         error.type = code(&record.failure),
         error.message = text(&record.dial_err),
         duration_ms = milliseconds(record.dial_begin_at, record.dial_end_at),
-    }, "dial {} {}", record.dst_address, outcome(&record.failure, Some("connected".into())));
+    }, "dial {} {}", record.dst_address, code(&record.failure).unwrap_or("connected"));
 }
 
 fn tcp_conn(record: &TcpConnTrace) {
@@ -141,11 +169,7 @@ fn tcp_conn(record: &TcpConnTrace) {
     let error = if record.connected { &record.conn_err } else { &record.handshake_err };
     let end = if record.connected { record.conn_close_at } else { record.handshake_end_at };
     let counted = |bytes| Some(bytes).filter(|_| !record.is_traffic_unobserved());
-    let peer = match text(&record.unix_path) {
-        Some(path) => path.to_owned(),
-        None => format!("{}:{}", addresses.dst_ip, addresses.dst_port),
-    };
-    emit!("nettrace::tcp", level(&record.end_reason, Level::DEBUG), {
+    emit!("nettrace::tcp", level(record.end_reason.as_ref(), Level::DEBUG), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.dial = id(&record.from_dial),
         nettrace.accepted = accepted(record.accepted),
@@ -161,12 +185,12 @@ fn tcp_conn(record: &TcpConnTrace) {
         error.type = code(&record.failure),
         error.message = text(error),
         duration_ms = milliseconds(record.handshake_begin_at, end),
-    }, "tcp {} {}", peer, outcome(&record.failure, ended(&record.end_reason)));
+    }, "tcp {} {}", Peer(record), outcome(&record.failure, &record.end_reason));
 }
 
 fn udp_conn(record: &UdpConnTrace) {
     let addresses = &record.addr_tuple;
-    emit!("nettrace::udp", level(&record.end_reason, Level::DEBUG), {
+    emit!("nettrace::udp", level(record.end_reason.as_ref(), Level::DEBUG), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.dial = id(&record.from_dial),
         nettrace.end_reason = reason(&record.end_reason),
@@ -180,21 +204,22 @@ fn udp_conn(record: &UdpConnTrace) {
         error.type = code(&record.failure),
         error.message = text(&record.conn_err),
         duration_ms = milliseconds(record.socket_create_at, record.conn_close_at),
-    }, "udp {}:{} {}", addresses.dst_ip, addresses.dst_port, outcome(&record.failure, ended(&record.end_reason)));
+    }, "udp {}:{} {}", addresses.dst_ip, addresses.dst_port, outcome(&record.failure, &record.end_reason));
 }
 
 fn dns_query(record: &DnsQueryTrace) {
-    let question = record.dns_query_msgs.iter().flat_map(|query| &query.questions).next();
-    let name = question.map(|question| question.name.as_str());
-    let kinds = record.dns_query_msgs.iter().flat_map(|query| &query.questions);
-    let kinds = kinds.map(|question| question.r#type.as_str()).collect::<Vec<_>>().join(" ");
-    let answers = record.dns_reply_msgs.iter().filter(|reply| reply.ignored.is_empty());
-    let answers = answers.flat_map(|reply| &reply.answers);
-    let answers = answers.map(|answer| answer.resolved_val.as_str()).collect::<Vec<_>>().join(" ");
     // The other family may have addresses. If not, the dial fails with a warning.
     let level = match record.failure {
         Some(Failure::DnsNoAnswer) => Level::DEBUG,
-        _ => level(&record.end_reason, Level::DEBUG),
+        _ => level(record.end_reason.as_ref(), Level::DEBUG),
+    };
+    let questions = || record.dns_query_msgs.iter().flat_map(|query| &query.questions);
+    let name = questions().next().map(|question| question.name.as_str());
+    let kinds = || questions().map(|question| question.r#type.as_str()).collect::<Vec<_>>().join(" ");
+    let replies = || record.dns_reply_msgs.iter().filter(|reply| reply.ignored.is_empty());
+    let answers = || {
+        let answers = replies().flat_map(|reply| &reply.answers);
+        answers.map(|answer| answer.resolved_val.as_str()).collect::<Vec<_>>().join(" ")
     };
     let begin = record.dns_query_msgs.first().map(|query| query.sent_at).unwrap_or_default();
     emit!("nettrace::dns", level, {
@@ -203,11 +228,11 @@ fn dns_query(record: &DnsQueryTrace) {
         nettrace.conn = id(&record.connection),
         nettrace.end_reason = reason(&record.end_reason),
         dns.question.name = name,
-        nettrace.dns.types = text(&kinds),
-        dns.answers = text(&answers),
+        nettrace.dns.types = text(&kinds()),
+        dns.answers = text(&answers()),
         error.type = code(&record.failure),
         duration_ms = milliseconds(begin, record.end_at),
-    }, "dns {} {} {}", kinds, name.unwrap_or_default(), outcome(&record.failure, Some(answers.clone())));
+    }, "dns {} {} {}", kinds(), name.unwrap_or_default(), code(&record.failure).unwrap_or(&answers()));
 }
 
 fn tls_tunnel(record: &TlsTunnelTrace) {
@@ -217,7 +242,7 @@ fn tls_tunnel(record: &TlsTunnelTrace) {
         certificate => (None, certificate),
     };
     let error = text(&record.handshake_err).or(text(&record.conn_err));
-    emit!("nettrace::tls", level(&record.end_reason, Level::DEBUG), {
+    emit!("nettrace::tls", level(record.end_reason.as_ref(), Level::DEBUG), {
         nettrace.id = record.trace_id.as_str(),
         nettrace.conn = id(&record.tcp_conn),
         nettrace.accepted = accepted(record.accepted),
@@ -238,7 +263,7 @@ fn tls_tunnel(record: &TlsTunnelTrace) {
         error.type = code(&record.failure),
         error.message = error,
         duration_ms = milliseconds(record.handshake_begin_at, record.handshake_end_at),
-    }, "tls {} {}", record.server_name, outcome(&record.failure, ended(&record.end_reason)));
+    }, "tls {} {}", record.server_name, outcome(&record.failure, &record.end_reason));
 }
 
 fn id(id: &TraceId) -> Option<&str> {
@@ -266,13 +291,22 @@ fn reason(reason: &Option<EndReason>) -> Option<&str> {
     reason.as_ref().map(EndReason::as_str)
 }
 
-fn ended(end: &Option<EndReason>) -> Option<String> {
-    reason(end).map(Into::into)
+/// Returns the outcome in a word, for the message.
+fn outcome<'a>(failure: &'a Option<Failure>, end: &'a Option<EndReason>) -> &'a str {
+    code(failure).or(reason(end)).unwrap_or_default()
 }
 
-/// Returns the outcome in a word, for the message.
-fn outcome(failure: &Option<Failure>, well: Option<String>) -> String {
-    code(failure).map(Into::into).or(well).unwrap_or_default()
+/// Displays the address of the peer: its path if it is a Unix socket, and `ip:port` otherwise.
+struct Peer<'a>(&'a TcpConnTrace);
+
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Peer(TcpConnTrace { unix_path, addr_tuple, .. }) = self;
+        match text(unix_path) {
+            Some(path) => f.write_str(path),
+            None => write!(f, "{}:{}", addr_tuple.dst_ip, addr_tuple.dst_port),
+        }
+    }
 }
 
 fn milliseconds(begin: Timestamp, end: Timestamp) -> Option<f64> {
@@ -282,15 +316,77 @@ fn milliseconds(begin: Timestamp, end: Timestamp) -> Option<f64> {
     end.since(begin).map(|time| time.as_secs_f64() * 1e3)
 }
 
-fn port(uri: &Uri) -> Option<u16> {
-    uri.port_u16().or(match uri.scheme_str() {
-        Some("http") => Some(80),
-        Some("https") => Some(443),
+/// Returns the version as in the semantic conventions; `None` if there is no such version of HTTP.
+fn http_version(major: u8, minor: u8) -> Option<&'static str> {
+    match (major, minor) {
+        (0, 9) => Some("0.9"),
+        (1, 0) => Some("1.0"),
+        (1, 1) => Some("1.1"),
+        (2, _) => Some("2"),
+        (3, _) => Some("3"),
         _ => None,
-    })
+    }
+}
+
+/// Returns the host of a URL, or of the authority that a CONNECT request names, and the port, also if it is the default
+/// one of the scheme.
+fn host_and_port_of_url(url: &str) -> (Option<&str>, Option<u16>) {
+    // Without a scheme it is only a path, or only an authority.
+    let parts = url.split_once(':').filter(|(scheme, _)| !scheme.contains('/'));
+    let parts = parts.and_then(|(scheme, after)| Some((scheme, after.strip_prefix("//")?)));
+    let (scheme, after) = parts.unwrap_or(("", url));
+    let authority = after.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    let host_bytes = match authority.find(']') {
+        Some(end_of_ipv6) => end_of_ipv6 + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(host_bytes);
+    let port = port.strip_prefix(':').and_then(|port| port.parse().ok());
+    let port = port.or(match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    });
+    (text(host).filter(|host| *host != "*"), port)
 }
 
 fn host_and_port(address: &str) -> (Option<&str>, Option<u16>) {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
     (text(host), port.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_and_the_port_of_a_url_are_those_of_its_uri() {
+        for url in [
+            "http://a.test",
+            "http://a.test/",
+            "https://a.test:8443/a/b:1?c=d@e",
+            "https://a.test?c=http://b.test:1/",
+            "http://***@a.test:1/",
+            "http://[::1]:1/?",
+            "https://[2001:db8::1]/",
+            "ftp://a.test/b",
+            "a.test",
+            "a.test:80",
+            "/a?b=http://c.test",
+            "/",
+            "*",
+        ] {
+            let uri: http::Uri = url.parse().unwrap();
+            let default_port = match uri.scheme_str() {
+                Some("http") => Some(80),
+                Some("https") => Some(443),
+                _ => None,
+            };
+            let expected = (uri.host(), uri.port_u16().or(default_port));
+            assert_eq!(host_and_port_of_url(url), expected, "{url}");
+        }
+        assert_eq!(host_and_port_of_url("https://a.test/a/very/long/…"), (Some("a.test"), Some(443)));
+        assert_eq!(host_and_port_of_url(""), (None, None));
+    }
 }

@@ -2,6 +2,7 @@
 //! line in the `scenes` function of its module.
 
 mod conn;
+mod events;
 mod http;
 mod loopback;
 mod observed;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Scene> {
         op::scenes(),
         http::scenes(),
         observed::scenes(),
+        events::scenes(),
         server::scenes(),
         conn::scenes(),
         #[cfg(target_os = "linux")]

@@ -11,9 +11,9 @@ use super::{
     record_id::RecordId,
     registry::{batch_alloc::BatchAlloc, shard::CachePadded},
     snapshot::timeline::Timeline,
-    subscriber::FinishedRecord,
+    subscriber::{FinishedRecord, RecordKind, Subscriber},
 };
-use crate::record::TraceId;
+use crate::record::{EndReason, TraceId};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -122,14 +122,18 @@ impl Core {
         self.config.ids.id(record.into())
     }
 
-    /// Returns `true` if a finished record has to be handed to a subscriber.
-    pub(crate) fn has_subscribers(&self) -> bool {
-        !self.config.subscribers.is_empty() && !self.is_closed()
+    /// Returns `true` if a subscriber uses records of this kind that end for this reason. Must not be called under a
+    /// lock.
+    #[inline]
+    pub(crate) fn is_published(&self, kind: RecordKind, reason: &EndReason) -> bool {
+        let subscribers = &self.config.subscribers;
+        !subscribers.is_empty() && !self.is_closed() && is_any_interested(subscribers, kind, reason)
     }
 
-    /// Hands a finished record to the subscribers. Must not be called under a lock.
+    /// Hands a finished record to the subscribers, unless the sink was closed meanwhile. Call it only if
+    /// [`is_published`](Self::is_published) has returned `true` for the record, and not under a lock.
     pub(crate) fn publish(&self, record: impl FnOnce(&Timeline) -> FinishedRecord) {
-        if !self.has_subscribers() {
+        if self.is_closed() {
             return;
         }
         let record = record(&self.timeline());
@@ -144,4 +148,14 @@ impl Core {
     pub(crate) fn probes(&self) -> &[Arc<dyn Probe>] {
         if self.is_closed() { &[] } else { &self.config.probes }
     }
+}
+
+fn is_any_interested(subscribers: &[Arc<dyn Subscriber>], kind: RecordKind, reason: &EndReason) -> bool {
+    subscribers.iter().any(|subscriber| {
+        let answer = catch_unwind(AssertUnwindSafe(|| subscriber.is_interested(kind, reason)));
+        answer.unwrap_or_else(|_| {
+            tracing::warn!(target: "nettrace", "a subscriber panicked when asked for its interest in {kind:?}");
+            false
+        })
+    })
 }

@@ -68,7 +68,7 @@ pub use self::{
         handle::{NotTraced, RequestHandle},
         response_ext::ResponseExt,
     },
-    subscriber::{FinishedRecord, Subscriber},
+    subscriber::{FinishedRecord, RecordKind, Subscriber},
     trace_sink::TraceSink,
 };
 #[cfg(feature = "connect")]

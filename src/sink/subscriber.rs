@@ -1,7 +1,7 @@
-//! [`Subscriber`]: a callback for records that have ended, and [`FinishedRecord`], its argument.
+//! [`Subscriber`]: a callback for records that have ended; [`FinishedRecord`] and [`RecordKind`], its arguments.
 
 use crate::record::{
-    DialTrace, DnsQueryTrace, HttpReqTrace, TcpConnTrace, TlsTunnelTrace, TraceId, UdpConnTrace,
+    DialTrace, DnsQueryTrace, EndReason, HttpReqTrace, TcpConnTrace, TlsTunnelTrace, TraceId, UdpConnTrace,
 };
 
 /// A callback that receives each record once, when the record ends.
@@ -14,12 +14,40 @@ use crate::record::{
 pub trait Subscriber: Send + Sync + 'static {
     /// Called with a record that has ended.
     fn finished(&self, record: &FinishedRecord);
+
+    /// Returns `true` if the subscriber uses records of this kind that ended for this reason. By default it uses all.
+    ///
+    /// Called as a record ends, possibly more than once. A record that no subscriber uses is not put together, which
+    /// saves most of what a subscriber costs. If another subscriber uses it, [`finished`](Self::finished) is called
+    /// nevertheless. A panic is taken for `false`.
+    fn is_interested(&self, kind: RecordKind, reason: &EndReason) -> bool {
+        let _ = (kind, reason);
+        true
+    }
 }
 
 impl<F: Fn(&FinishedRecord) + Send + Sync + 'static> Subscriber for F {
     fn finished(&self, record: &FinishedRecord) {
         self(record)
     }
+}
+
+/// The kind of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordKind {
+    /// A [`DialTrace`].
+    Dial,
+    /// A [`TcpConnTrace`].
+    TcpConn,
+    /// A [`UdpConnTrace`].
+    UdpConn,
+    /// A [`DnsQueryTrace`].
+    DnsQuery,
+    /// A [`TlsTunnelTrace`].
+    TlsTunnel,
+    /// An [`HttpReqTrace`].
+    HttpRequest,
 }
 
 /// A record that has ended, with the identifiers and times that it has in a trace.

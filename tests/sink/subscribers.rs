@@ -5,7 +5,9 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use nettrace::{FinishedRecord, RequestHandle, TraceId, TraceSink};
+use nettrace::{
+    FinishedRecord, RecordKind, RequestHandle, Subscriber, TraceId, TraceSink, record::EndReason,
+};
 
 use crate::mock;
 use test_support::{
@@ -43,6 +45,52 @@ async fn a_subscriber_gets_every_record_once_as_it_is_in_the_trace() {
     published.sort_by_key(|record| id(record).to_string());
     all.sort_by_key(|record| id(record).to_string());
     assert_eq!(published, all);
+}
+
+/// Takes records for whose kind and end `is_interested` returns `true`.
+struct Selective<F> {
+    published: Published,
+    is_interested: F,
+}
+
+impl<F: Fn(RecordKind, &EndReason) -> bool + Send + Sync + 'static> Subscriber for Selective<F> {
+    fn finished(&self, record: &FinishedRecord) {
+        self.published.lock().unwrap().push((thread::current().id(), record.clone()));
+    }
+
+    fn is_interested(&self, kind: RecordKind, reason: &EndReason) -> bool {
+        (self.is_interested)(kind, reason)
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_gets_only_records_that_it_is_interested_in() {
+    let select = |is_interested: fn(RecordKind, &EndReason) -> bool| {
+        let published = Published::default();
+        let subscriber = Selective { published: published.clone(), is_interested };
+        (published, TraceSink::builder().subscriber(subscriber).build())
+    };
+    let (requests, only_requests) = select(|kind, _| kind == RecordKind::HttpRequest);
+    let (failed, only_failed) = select(|_, reason| *reason == EndReason::Failed);
+    let (none, panicking) = select(|_, _| panic!("on purpose"));
+    for sink in [&only_requests, &only_failed, &panicking] {
+        let (conn, _there) = mock::connect(sink).await;
+        mock::fetch(sink, conn.conn_ref()).await;
+        mock::fail_to_connect(sink).await;
+    }
+    let requests = requests.lock().unwrap();
+    assert!(matches!(requests[..], [(_, FinishedRecord::HttpRequest(_))]), "{requests:?}");
+    let failed = failed.lock().unwrap();
+    assert!(!failed.is_empty());
+    for (_, record) in &*failed {
+        let reason = match record {
+            FinishedRecord::Dial(dial) => &dial.end_reason,
+            FinishedRecord::TcpConn(conn) => &conn.end_reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(*reason, Some(EndReason::Failed));
+    }
+    assert!(none.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

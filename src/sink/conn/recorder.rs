@@ -20,7 +20,7 @@ use crate::{
         dial::group::DialGroup,
         probe::{Probe, ProbeEvent, ProbeSocket, catch_panic},
         snapshot::{address_texts::AddressTexts, timeline::Timeline, to_record},
-        subscriber::FinishedRecord,
+        subscriber::{FinishedRecord, RecordKind},
     },
 };
 use std::{
@@ -257,9 +257,16 @@ impl Drop for ConnRecorder {
 
 pub(in crate::sink) fn end(conn: &ConnRef, reason: EndReason, fault: Option<FailureDetail>) {
     let (group, record) = (&conn.group, conn.record());
-    if record.end.is_open() && record.end.end(group.core.now().max(record.latest()), reason, fault) {
+    if !record.end.is_open() {
+        return;
+    }
+    let kind = if record.is_udp() { RecordKind::UdpConn } else { RecordKind::TcpConn };
+    let is_published = group.core.is_published(kind, &reason);
+    if record.end.end(group.core.now().max(record.latest()), reason, fault) {
         group.record_ended();
-        group.core.publish(|times| finished(conn, times));
+        if is_published {
+            group.core.publish(|times| finished(conn, times));
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
         registry::{batch_alloc::BatchAlloc, end::EndCell},
         request::record::RequestRef,
         snapshot::to_record,
-        subscriber::FinishedRecord,
+        subscriber::{FinishedRecord, RecordKind},
         trace_sink::TraceSink,
     },
 };
@@ -190,12 +190,15 @@ pub(in crate::sink) fn end_at(
     let Some(dial) = group.dial.as_ref().filter(|dial| dial.end.is_open()) else { return };
     let at = at().max(dial.begin);
     group.update_dial(|dial| dial.end_resolve(at));
+    let is_published = group.core.is_published(RecordKind::Dial, &reason);
     if dial.end.end(at, reason, fault) {
         group.record_ended();
-        group.core.publish(|times| {
-            let state = group.state().dial.clone();
-            FinishedRecord::Dial(to_record::dial(&group.core, dial, state, times))
-        });
+        if is_published {
+            group.core.publish(|times| {
+                let state = group.state().dial.clone();
+                FinishedRecord::Dial(to_record::dial(&group.core, dial, state, times))
+            });
+        }
     }
 }
 

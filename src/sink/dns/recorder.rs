@@ -18,7 +18,7 @@ use crate::{
         record_id::RecordId,
         registry::end::End,
         snapshot::to_record,
-        subscriber::FinishedRecord,
+        subscriber::{FinishedRecord, RecordKind},
     },
 };
 use std::{borrow::Cow, sync::Arc};
@@ -135,13 +135,14 @@ impl DnsRecorder {
 
     fn end(&mut self, reason: EndReason, fault: Option<FailureDetail>) {
         let Some((group, index)) = self.place.take() else { return };
+        let is_published = group.core.is_published(RecordKind::DnsQuery, &reason);
         let ended = {
             let mut state = group.state();
             let record = state.dns.get_mut(index).filter(|record| record.end.is_none());
             record.map(|record| {
                 let at = group.core.now().max_some(record.latest());
                 record.end = Some(End { at, reason, fault });
-                group.core.has_subscribers().then(|| record.clone())
+                is_published.then(|| record.clone())
             })
         };
         let Some(record) = ended else { return };

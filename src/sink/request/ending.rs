@@ -9,7 +9,11 @@ use super::{
 use crate::{
     error::FailureDetail,
     record::EndReason,
-    sink::{clock::Tick, snapshot::to_record, subscriber::FinishedRecord},
+    sink::{
+        clock::Tick,
+        snapshot::to_record,
+        subscriber::{FinishedRecord, RecordKind},
+    },
 };
 
 impl RequestRef {
@@ -39,8 +43,11 @@ impl RequestRef {
         } else {
             core.budget.charge(record.charge(None, fault.as_ref()));
         }
+        let is_published = core.is_published(RecordKind::HttpRequest, &reason);
         ending.finish(now, reason, fault);
-        core.publish(|times| FinishedRecord::HttpRequest(to_record::request(self, times)));
+        if is_published {
+            core.publish(|times| FinishedRecord::HttpRequest(to_record::request(self, times)));
+        }
         true
     }
 }

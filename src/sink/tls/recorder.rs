@@ -11,7 +11,7 @@ use crate::{
         dial::group::DialGroup,
         registry::end::End,
         snapshot::to_record,
-        subscriber::FinishedRecord,
+        subscriber::{FinishedRecord, RecordKind},
         trace_sink::TraceSink,
     },
 };
@@ -219,6 +219,7 @@ impl Live {
 
     fn end(&self, reason: EndReason, fault: Option<FailureDetail>) {
         let group = &self.group;
+        let is_published = group.core.is_published(RecordKind::TlsTunnel, &reason);
         let ended = {
             let mut state = group.state();
             let record = state.tls.get_mut(self.index).filter(|record| record.end.is_none());
@@ -230,7 +231,7 @@ impl Live {
                 let fault = fault.or(record.fault.clone());
                 record.facts.peer_certs.charge(&group.core);
                 record.end = Some(End { at, reason, fault });
-                group.core.has_subscribers().then(|| record.clone())
+                is_published.then(|| record.clone())
             })
         };
         let Some(record) = ended else { return };
