@@ -4,7 +4,7 @@
 use super::registry::IdAllocator;
 use super::{
     budget::Budget,
-    clock::{Anchor, Clock, Tick},
+    clock::{Clock, Tick},
     config::SinkConfig,
     conn::probe_data::ProbeData,
     probe::Probe,
@@ -44,7 +44,8 @@ pub(crate) struct Core {
     /// Allocates the probe data of connections. Here because a connection reaches no more of the sink than this.
     pub(super) probe_data_alloc: BatchAlloc<Box<ProbeData>>,
     state: AtomicU8,
-    epoch: Mutex<Anchor>,
+    /// The timeline of traces that are taken now. Kept, because each published record needs one.
+    timeline: Mutex<Timeline>,
 }
 
 const ON: u8 = 0;
@@ -63,7 +64,7 @@ impl Core {
     /// Creates the core of a sink. `fixed_bytes` of the memory budget are taken by what is not charged to it.
     pub(crate) fn new(config: SinkConfig, fixed_bytes: usize) -> Self {
         let clock = Clock::new();
-        let epoch = Mutex::new(clock.anchor);
+        let timeline = Mutex::new(Timeline::new(&clock, clock.anchor));
         let probe_data_alloc = BatchAlloc::new(config.retention.connections);
         let budget = Budget::new(config.retention.bytes, fixed_bytes);
         Core {
@@ -76,7 +77,7 @@ impl Core {
             ended_conns: CachePadded(AtomicUsize::new(0)),
             probe_data_alloc,
             state: AtomicU8::new(ON),
-            epoch,
+            timeline,
         }
     }
 
@@ -106,7 +107,8 @@ impl Core {
 
     /// Makes traces begin now.
     pub(crate) fn begin_anew(&self) {
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.anchor_now();
+        let timeline = Timeline::new(&self.clock, self.clock.anchor_now());
+        *self.timeline.lock().unwrap_or_else(PoisonError::into_inner) = timeline;
         for lost in [&self.drop_counters.dials, &self.drop_counters.tcp_conns, &self.drop_counters.udp_conns]
         {
             lost.store(0, Relaxed);
@@ -114,7 +116,7 @@ impl Core {
     }
 
     pub(crate) fn timeline(&self) -> Timeline {
-        Timeline::new(&self.clock, *self.epoch.lock().unwrap_or_else(PoisonError::into_inner))
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the identifier of a record in a trace; the empty one for `None`.
