@@ -25,13 +25,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use nettrace::{
-    Retention, TraceSink,
+    Retention, TraceSink, TraceSinkBuilder, TracingEvents,
     connect::{TraceConnectLayer, TracedIo},
     request::{TraceBody, TraceRequestLayer},
 };
 use test_support::endless::Endless;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, Service, service_fn};
+use tracing::Level;
 
 /// The expected figures. Lower them when the cost decreases; an increase needs a reason.
 mod expected {
@@ -52,6 +53,8 @@ mod expected {
 
     /// A request without a body, over a service whose responses have the extensions that hyper-util gives them.
     pub const REQUEST: u64 = 0;
+    /// A record of a request that becomes an event of `tracing`: its URL.
+    pub const EVENT: u64 = 1;
     /// The counter of the request's body.
     pub const REQUEST_BODY: u64 = 1;
     /// Per 32 records, until the bounds are reached and the memory of evicted records is reused.
@@ -269,6 +272,30 @@ fn requests_reuse_the_memory_of_evicted_requests() {
     let added = added(0, Full::default(), Retention::bounded().requests(1_000));
     println!("{added} allocations in {REQUESTS} requests");
     assert_eq!(added, REQUESTS / 32);
+}
+
+/// The lines are formatted, and written nowhere.
+#[test]
+fn an_event_costs_the_expected_allocations() {
+    let spent = |level: Level, builder: TraceSinkBuilder| {
+        let logger = tracing_subscriber::fmt().with_max_level(level).with_writer(io::sink).finish();
+        tracing::subscriber::with_default(logger, || {
+            let sink = builder.retention(Retention::unbounded()).build();
+            let stream = connect(&sink);
+            let connected = &stream.connected();
+            let mut layered =
+                TraceRequestLayer::new(&sink).layer(service_fn(|_: Request<TraceBody<Empty<Bytes>>>| {
+                    ready(Ok::<_, Infallible>(answer(connected)))
+                }));
+            allocations(&mut layered, || request(0, Empty::new()))
+        })
+    };
+    let without = spent(Level::INFO, TraceSink::builder());
+    let added = |level, events| spent(level, TraceSink::builder().subscriber(events)) - without;
+    for events in [TracingEvents::new(), TracingEvents::new().brief(true)] {
+        assert_eq!(added(Level::INFO, events), REQUESTS * expected::EVENT, "{events:?}");
+        assert_eq!(added(Level::ERROR, events), 0, "{events:?}, with the level off");
+    }
 }
 
 #[test]

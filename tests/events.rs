@@ -117,6 +117,28 @@ async fn failures_are_warnings_with_their_code() {
 }
 
 #[tokio::test]
+async fn a_brief_event_has_few_fields_unless_the_request_failed() {
+    let collector = Collector::default();
+    let sink = TraceSink::builder().subscriber(TracingEvents::new().brief(true)).build();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let web = Web::start(async |_| status(404));
+    let client = Client::builder(&sink).build().unwrap();
+    let url = web.url("/a?b");
+    client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
+    let [event] = &collector.events("nettrace::http")[..] else { panic!("not one request") };
+    let fields: Vec<_> = event.fields.keys().map(String::as_str).collect();
+    assert_eq!(fields, ["duration_ms", "message", "nettrace.id", "url.full"]);
+    assert_eq!((event.level, event.get("message"), event.get("url.full")), (Level::INFO, "GET 404", &*url));
+
+    let refused = Refused::on("127.0.0.1:0");
+    client.get(format!("http://{}/", refused.addr)).await.unwrap_err();
+    let failed = collector.events("nettrace::http").pop().unwrap();
+    assert_eq!((failed.level, failed.get("error.type")), (Level::WARN, "connection_refused"));
+    assert_eq!(failed.get("http.request.method"), "GET");
+    client.close().await;
+}
+
+#[tokio::test]
 async fn events_contain_no_header_fields() {
     let collector = Collector::default();
     let sink = TraceSink::builder().headers(nettrace::HeaderCapture::Values).mask_query(true);

@@ -9,8 +9,9 @@ use tracing::{Level, subscriber::DefaultGuard};
 
 pub(super) fn scenes() -> Vec<Scene> {
     vec![
-        Scene::new("events/off", || logged(Level::ERROR, requests())),
-        Scene::new("events/info", || logged(Level::INFO, requests())),
+        Scene::new("events/off", || logged(Level::ERROR, requests(TracingEvents::new()))),
+        Scene::new("events/info", || logged(Level::INFO, requests(TracingEvents::new()))),
+        Scene::new("events/info, brief", || logged(Level::INFO, requests(TracingEvents::new().brief(true)))),
         Scene::new("events/tower-http", || logged(Level::INFO, tower_http(Level::DEBUG))).for_comparison(),
         // With the method, the URL and the version in the line, as the other line has.
         Scene::new("events/tower-http, span", || logged(Level::INFO, tower_http(Level::INFO)))
@@ -36,8 +37,8 @@ impl<F: FnMut()> Work for Logged<F> {
     }
 }
 
-fn requests() -> impl FnMut() {
-    let sink = TraceSink::builder().subscriber(TracingEvents::new()).build();
+fn requests(events: TracingEvents) -> impl FnMut() {
+    let sink = TraceSink::builder().subscriber(events).build();
     http::requests(&sink, Some(bench_support::dial(&sink)), 5)
 }
 
