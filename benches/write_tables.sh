@@ -4,12 +4,12 @@
 #   benches/write_tables.sh [ROUNDS] [PART…]
 #
 # By default 20 rounds (240 short ones where all clients are in one process) of all parts: layers
-# alternatives clients downloads probes snapshots growth volume. Takes an hour, on a machine without other load.
+# alternatives noise clients downloads probes snapshots growth volume. Takes an hour, on a machine without other load.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rounds=20
 [[ ${1-} != [0-9]* ]] || { rounds=$1; shift; }
-[[ $# -gt 0 ]] || set -- layers alternatives clients downloads probes snapshots growth volume
+[[ $# -gt 0 ]] || set -- layers alternatives noise clients downloads probes snapshots growth volume
 
 against=() # which mode all are compared with, if not each with its own baseline
 load() { target/release/nettrace-load "$@"; }
@@ -27,7 +27,7 @@ column() {
     in_turns --column "$title" "$@"
 }
 in_turns() {
-    in_netns --turns $((12 * rounds)) --snapshots 0 "$@" | grep '^|'
+    in_netns --turns $((12 * rounds)) --snapshots 0 "$@" | grep -v '^{'
 }
 # Each run in a process of its own.
 compare() {
@@ -68,7 +68,7 @@ alternatives() {
     column "kept alive, 1 at a time" --modes $modes >"$work/1"
     column "kept alive, 16 at a time" --modes $modes --concurrency 16 --slice 500 >"$work/2"
     column "new connections" --modes $modes --fresh-connections >"$work/3"
-    paste -d '' - "$work"/{1,2,3} <<'END' | sed 's/ *$/ |/'
+    paste -d '' - "$work"/{1,2,3} <<'END' | sed 's/---$/&|/; t; s/$/ |/'
 | client | mode | what is recorded
 |---|---|---
 | hyper-util's | `plain` | nothing
@@ -81,6 +81,16 @@ alternatives() {
 | … with reqwest-tracing | `reqwest-tracing` | a line for each request: method, scheme, host, port, status, time to the head of the response
 | … and tracing-opentelemetry | `reqwest-tracing-otel` | a span of OpenTelemetry with the same
 END
+}
+
+noise() {
+    echo "A second client of the same mode, and its ratio to the first:"
+    local job jobs=("" "--concurrency 16 --slice 500" --fresh-connections "--fresh-connections --url https --slice 50")
+    for job in "${jobs[@]}"; do
+        # The jobs are words.
+        # shellcheck disable=SC2086
+        in_netns --turns $((12 * rounds)) --snapshots 0 --modes plain --behind 300,300 $job | tail -1
+    done
 }
 
 clients() {
@@ -139,7 +149,7 @@ volume() {
 }
 
 for part; do
-    [[ $part == @(layers|alternatives|clients|downloads|probes|snapshots|growth|volume) ]] || { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
+    [[ $part == @(layers|alternatives|noise|clients|downloads|probes|snapshots|growth|volume) ]] || { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 done
 cargo build --release --locked -p nettrace-load
 work=$(mktemp -d)

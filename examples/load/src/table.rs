@@ -43,16 +43,17 @@ fn rows(title: &str, lines: &[Line], rounds: usize, requests: u64) -> Vec<String
 }
 
 /// Formats a column with a cell for each mode: of a baseline its time and allocations, of the others their ratio and how
-/// many allocations they add. Columns beside each other are a table, with a `|` at the end.
+/// many allocations they add. Columns beside each other are a table that lacks its
+/// first column.
 fn column(title: &str, lines: &[Line]) -> Vec<String> {
     let baseline = |line: &Line| lines.iter().find(|base| base.mode == line.baseline);
     let cell = |line: &Line| match baseline(line) {
         Some(base) if base.mode != line.mode => {
-            format!("| {}, {:+.1} ", cpu_ratio(line), line.allocs - base.allocs)
+            format!(" | {}, {:+.1}", cpu_ratio(line), line.allocs - base.allocs)
         }
-        _ => format!("| {:.1} µs, {:.1} ", line.cpu_us, line.allocs),
+        _ => format!(" | {:.1} µs, {:.1}", line.cpu_us, line.allocs),
     };
-    let head = [format!("| {title} "), "|---".to_owned()];
+    let head = [format!(" | {title}"), "|---".to_owned()];
     head.into_iter().chain(lines.iter().map(cell)).collect()
 }
 
