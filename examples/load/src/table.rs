@@ -43,8 +43,7 @@ fn rows(title: &str, lines: &[Line], rounds: usize, requests: u64) -> Vec<String
 }
 
 /// Formats a column with a cell for each mode: of a baseline its time and allocations, of the others their ratio and how
-/// many allocations they add. Columns beside each other are a table that lacks its
-/// first column.
+/// many allocations they add. Columns next to each other form a table that lacks its first column.
 fn column(title: &str, lines: &[Line]) -> Vec<String> {
     let baseline = |line: &Line| lines.iter().find(|base| base.mode == line.baseline);
     let cell = |line: &Line| match baseline(line) {
