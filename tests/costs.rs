@@ -72,6 +72,12 @@ mod expected {
     pub const PRESET_OFF: i64 = -4;
     /// The same with a sink that records.
     pub const PRESET: i64 = -3;
+
+    /// What observing a reqwest client adds to a kept-alive GET. reqwest clones its connector six times, in two boxes:
+    /// 12. The handle and the entry in the extensions of the response: 2. The URL, parsed for the record: 2. The
+    /// wrapped body of the response: 3 boxes, and the URL, which has to be set again: 3.
+    #[cfg(feature = "reqwest")]
+    pub const REQWEST_OBSERVED: u64 = 22;
 }
 
 #[global_allocator]
@@ -406,4 +412,36 @@ fn a_kept_connection_takes_few_bytes() {
     let trace = sink.snapshot("all");
     assert_eq!(trace.tcp_conns.len() as u64, 4 * REQUESTS);
     assert!(each <= expected::MAX_BYTES_PER_NEW_CONNECTION, "{each}");
+}
+
+/// The network may deliver a response in several pieces, so the cheapest of 50 requests counts.
+#[cfg(all(feature = "reqwest", any(feature = "ring", feature = "aws-lc-rs")))]
+#[test]
+fn an_observed_reqwest_client_costs_the_expected_allocations() {
+    use nettrace::{reqwest::TraceClient, tls::TraceTlsLayer};
+
+    let url = format!("http://{}/path", server());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    fn cheapest(
+        runtime: &tokio::runtime::Runtime,
+        fetch: impl AsyncFn() -> reqwest::Result<reqwest::Response>,
+    ) -> u64 {
+        let call = || {
+            let before = alloc::calls();
+            runtime.block_on(async { assert_eq!(fetch().await.unwrap().bytes().await.unwrap(), "answer") });
+            alloc::calls() - before
+        };
+        (0..50).map(|_| call()).min().unwrap()
+    }
+    // Without a TLS configuration reqwest needs a crypto provider of the process.
+    let tls =
+        TraceTlsLayer::builder(&TraceSink::disabled()).danger_accept_invalid_certs().into_config().unwrap();
+    let builder = || reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls.clone());
+    let plain = builder().build().unwrap();
+    let untraced = cheapest(&runtime, async || plain.get(&url).send().await);
+    let sink = TraceSink::builder().retention(Retention::unbounded()).build();
+    let client: TraceClient = nettrace::reqwest::trace(builder(), &sink).unwrap().build().unwrap();
+    let observed = cheapest(&runtime, async || client.execute(client.get(&url).build()?).await);
+    println!("reqwest: {untraced}; observed: {observed}");
+    assert_eq!(observed - untraced, expected::REQWEST_OBSERVED);
 }

@@ -1,6 +1,6 @@
 //! A service that makes reqwest's requests with this crate's client.
 
-use super::future::with_url;
+use super::future::set_url;
 use crate::{
     client::{Body, Client, ClientError, CredentialScope, FinalUri, ResponseBody, ResponseFuture},
     sink::RequestHandle,
@@ -118,7 +118,7 @@ fn converted(response: http::Response<ResponseBody>, asked: Option<Url>) -> Resp
     let led_to = parts.extensions.remove::<FinalUri>().and_then(|uri| Url::parse(&uri.0.to_string()).ok());
     if let Some(mut url) = led_to.or(asked) {
         url.set_fragment(None); // is never sent
-        parts.extensions.extend(with_url(url));
+        set_url(&mut parts.extensions, url);
     }
     let body = body.map_err(into_body_error);
     Response::from(http::Response::from_parts(parts, ::reqwest::Body::wrap(body)))

@@ -37,14 +37,16 @@ pub(super) struct AddrIndex {
 /// The two generations of the cache. An entry is in at most one.
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<AddrPair, Entry>,
-    old: HashMap<AddrPair, Entry>,
+    young: EntryMap,
+    old: EntryMap,
 }
+
+type EntryMap = HashMap<AddrPair, Entry, foldhash::fast::RandomState>;
 
 impl Generations {
     /// Inserts an entry. Returns the entries that were evicted, to be dropped after the lock is released.
-    fn insert(&mut self, capacity: usize, addresses: AddrPair, entry: Entry) -> HashMap<AddrPair, Entry> {
-        let mut evicted = HashMap::new();
+    fn insert(&mut self, capacity: usize, addresses: AddrPair, entry: Entry) -> EntryMap {
+        let mut evicted = EntryMap::default();
         if self.young.len() >= capacity {
             evicted = mem::replace(&mut self.old, mem::take(&mut self.young));
         }
@@ -154,7 +156,7 @@ impl AddrIndex {
         let (entry, evicted) = {
             let mut generations = self.lock();
             match generations.young.get(&addresses) {
-                Some(entry) => (entry.clone(), HashMap::new()),
+                Some(entry) => (entry.clone(), EntryMap::default()),
                 None => {
                     let entry = generations.old.remove(&addresses)?;
                     let evicted = generations.insert(self.capacity, addresses, entry.clone());

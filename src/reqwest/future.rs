@@ -13,6 +13,7 @@ use http::Extensions;
 use hyper_util::client::legacy::{self, connect::Connected};
 use pin_project_lite::pin_project;
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -86,9 +87,18 @@ impl InFlight {
         Some(conn)
     }
 
-    fn responded(self, mut response: Response, handle: RequestHandle) -> Response {
+    fn responded(self, response: Response, handle: RequestHandle) -> Response {
         let conn = self.link(addr_pair(response.extensions()), Some(response.url()));
         let mut recorder = self.recorder;
+        recorder.head_sent();
+        recorder.response(response.status(), response.version(), response.headers());
+        let mut response = if response.content_length() == Some(0) {
+            recorder.complete();
+            response
+        } else {
+            traced(response, recorder)
+        };
+        // After the URL was taken out of the extensions again: the map of extensions has room for three.
         match conn {
             Some(conn) => {
                 let mut extension = TraceExtension::new(conn);
@@ -97,13 +107,7 @@ impl InFlight {
             }
             None => drop(response.extensions_mut().insert(handle)),
         }
-        recorder.head_sent();
-        recorder.response(response.status(), response.version(), response.headers());
-        if response.content_length() == Some(0) {
-            recorder.complete();
-            return response;
-        }
-        traced(response, recorder)
+        response
     }
 
     fn failed(self, error: &Error) {
@@ -121,15 +125,20 @@ impl InFlight {
 fn traced(response: Response, recorder: RequestRecorder) -> Response {
     let url = response.url().clone();
     let (mut parts, body) = http::Response::<Body>::from(response).into_parts();
-    parts.extensions.extend(with_url(url));
+    set_url(&mut parts.extensions, url);
     let body = TraceResponseBody::new(body, recorder);
     Response::from(http::Response::from_parts(parts, Body::wrap(body)))
 }
 
-/// Returns the extension that sets the URL of a reqwest response.
-pub(super) fn with_url(url: Url) -> Extensions {
-    let response = http::response::Builder::new().url(url).body(());
-    response.map(|response| response.into_parts().0.extensions).unwrap_or_default()
+/// Adds the extension that sets the URL of a reqwest response. Only a builder can make it.
+pub(super) fn set_url(extensions: &mut Extensions, url: Url) {
+    let mut builder = http::response::Builder::new();
+    if let Some(of_builder) = builder.extensions_mut() {
+        *of_builder = mem::take(extensions);
+    }
+    if let Ok(response) = builder.url(url).body(()) {
+        *extensions = response.into_parts().0.extensions;
+    }
 }
 
 /// Returns the connection on which a request failed.

@@ -13,6 +13,7 @@ use crate::{
     sink::snapshot::builder,
     sync::IgnorePoison,
 };
+use smallvec::SmallVec;
 use std::{
     error::Error,
     fmt,
@@ -44,8 +45,8 @@ enum Inner {
     )]
     Bound(RequestRef),
     /// All hops, the last one last; `None` if nothing is traced. The list is boxed so that the handle is no larger than
-    /// a reference to a request.
-    Slot(Option<Arc<Mutex<Vec<RequestRef>>>>),
+    /// a reference to a request. Most requests are not redirected, and their box is the only allocation.
+    Slot(Option<Arc<Mutex<SmallVec<[RequestRef; 1]>>>>),
 }
 
 impl Default for Inner {
@@ -129,7 +130,7 @@ impl RequestHandle {
     pub(crate) fn into_slot(self) -> Self {
         match self.0 {
             Inner::Slot(Some(_)) => self,
-            Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(vec![request]))))),
+            Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new([request].into()))))),
             Inner::Slot(None) => RequestHandle::new(),
         }
     }
