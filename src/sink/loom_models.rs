@@ -145,7 +145,7 @@ pub fn an_ended_connection_shows_all_operations() {
                 let mut writer = OpWriter::new(&limits);
                 (1..=3).for_each(|at| push(log, &mut writer, at));
                 sent.store(3, Relaxed);
-                assert!(end.end(Tick::from_ticks(1), EndReason::Closed, None));
+                assert!(end.end(Tick::from_ticks(1), &EndReason::Closed, None));
             }
         });
         let (log, end, sent) = &*conn;
@@ -164,7 +164,7 @@ pub fn only_one_of_two_threads_ends_a_record() {
             let cell = cell.clone();
             thread::spawn(move || {
                 let End { at, reason, fault } = end(timeout);
-                cell.end(at, reason, fault)
+                cell.end(at, &reason, fault)
             })
         });
         let known = [end(false), end(true)];
@@ -195,7 +195,7 @@ pub fn the_thread_that_ends_a_record_sees_its_links() {
         let (cell, written) = &*shared;
         let ending = cell.begin_end().expect("no other thread ends it");
         let seen = if ending.has_links() { *written.lock().unwrap() } else { 0 };
-        ending.finish(Tick::from_ticks(1), EndReason::Closed, None);
+        ending.finish(Tick::from_ticks(1), &EndReason::Closed, None);
         writing.join().unwrap();
         assert_eq!(*written.lock().unwrap(), seen);
         assert_eq!(cell.has_links(), seen == 1);

@@ -93,6 +93,30 @@ async fn a_subscriber_gets_only_records_that_it_is_interested_in() {
     assert!(none.lock().unwrap().is_empty());
 }
 
+/// What a subscriber does when it is asked is not part of the record, so that the end of each record is exact.
+#[tokio::test]
+async fn a_record_has_ended_before_a_subscriber_is_asked() {
+    let sink = Arc::<OnceLock<TraceSink>>::default();
+    let ended_counts = Arc::<Mutex<Vec<usize>>>::default();
+    let (own, counts) = (sink.clone(), ended_counts.clone());
+    let is_interested = move |_, _: &EndReason| {
+        let trace = own.get().expect("it is set before anything is recorded").snapshot("asked");
+        check::running(&trace);
+        let ended = records(&trace).into_iter().filter(|(_, reason)| reason.is_some());
+        counts.lock().unwrap().push(ended.count());
+        false
+    };
+    let subscriber = Selective { published: Published::default(), is_interested };
+    let built = TraceSink::builder().subscriber(subscriber).build();
+    sink.set(built.clone()).unwrap();
+    let (conn, _there) = mock::connect(&built).await;
+    mock::fetch(&built, conn.conn_ref()).await;
+    drop(mock::begin(&built, conn.conn_ref(), None).await);
+    drop(conn);
+    mock::fail_to_connect(&built).await;
+    assert_eq!(*ended_counts.lock().unwrap(), [1, 2, 3, 4, 5]);
+}
+
 #[tokio::test]
 async fn subscribers_run_on_the_thread_that_ended_the_record() {
     let (published, sink) = sink_with_subscriber();

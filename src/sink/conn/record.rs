@@ -109,7 +109,7 @@ impl ConnRecord {
 
     /// Ends a handshake with a SOCKS proxy because the sink is closed. Returns `true` if one was under way.
     pub(in crate::sink) fn socks_cut_off(&self, now: Tick) -> bool {
-        self.socks().is_some_and(|socks| socks.end.end(now.max(socks.begin), EndReason::SinkClosed, None))
+        self.socks().is_some_and(|socks| socks.end.end(now.max(socks.begin), &EndReason::SinkClosed, None))
     }
 
     /// Returns the heap memory that the record takes.

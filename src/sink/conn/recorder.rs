@@ -260,11 +260,10 @@ pub(in crate::sink) fn end(conn: &ConnRef, reason: EndReason, fault: Option<Fail
     if !record.end.is_open() {
         return;
     }
-    let kind = if record.is_udp() { RecordKind::UdpConn } else { RecordKind::TcpConn };
-    let is_published = group.core.is_published(kind, &reason);
-    if record.end.end(group.core.now().max(record.latest()), reason, fault) {
+    if record.end.end(group.core.now().max(record.latest()), &reason, fault) {
         group.record_ended();
-        if is_published {
+        let kind = if record.is_udp() { RecordKind::UdpConn } else { RecordKind::TcpConn };
+        if group.core.is_published(kind, &reason) {
             group.core.publish(|times| finished(conn, times));
         }
     }

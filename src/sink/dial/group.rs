@@ -274,13 +274,13 @@ impl DialGroup {
         let mut state = self.state();
         state.sealed = true;
         if let Some(dial) = &self.dial
-            && dial.end.end(now.max(dial.begin), EndReason::SinkClosed, None)
+            && dial.end.end(now.max(dial.begin), &EndReason::SinkClosed, None)
         {
             ended += 1;
             state.dial.end_resolve(now);
         }
         for conn in self.conns(&state) {
-            ended += u32::from(conn.end.end(now.max(conn.latest()), EndReason::SinkClosed, None));
+            ended += u32::from(conn.end.end(now.max(conn.latest()), &EndReason::SinkClosed, None));
             ended += u32::from(conn.socks_cut_off(now));
         }
         let end = |at: Tick| End { at, reason: EndReason::SinkClosed, fault: None };

@@ -190,10 +190,9 @@ pub(in crate::sink) fn end_at(
     let Some(dial) = group.dial.as_ref().filter(|dial| dial.end.is_open()) else { return };
     let at = at().max(dial.begin);
     group.update_dial(|dial| dial.end_resolve(at));
-    let is_published = group.core.is_published(RecordKind::Dial, &reason);
-    if dial.end.end(at, reason, fault) {
+    if dial.end.end(at, &reason, fault) {
         group.record_ended();
-        if is_published {
+        if group.core.is_published(RecordKind::Dial, &reason) {
             group.core.publish(|times| {
                 let state = group.state().dial.clone();
                 FinishedRecord::Dial(to_record::dial(&group.core, dial, state, times))

@@ -135,18 +135,18 @@ impl DnsRecorder {
 
     fn end(&mut self, reason: EndReason, fault: Option<FailureDetail>) {
         let Some((group, index)) = self.place.take() else { return };
-        let is_published = group.core.is_published(RecordKind::DnsQuery, &reason);
-        let ended = {
+        {
             let mut state = group.state();
             let record = state.dns.get_mut(index).filter(|record| record.end.is_none());
-            record.map(|record| {
-                let at = group.core.now().max_some(record.latest());
-                record.end = Some(End { at, reason, fault });
-                is_published.then(|| record.clone())
-            })
-        };
-        let Some(record) = ended else { return };
+            let Some(record) = record else { return };
+            let at = group.core.now().max_some(record.latest());
+            record.end = Some(End { at, reason: reason.clone(), fault });
+        }
         group.record_ended();
+        if !group.core.is_published(RecordKind::DnsQuery, &reason) {
+            return;
+        }
+        let record = group.state().dns.get(index).cloned();
         if let Some(record) = record {
             group.core.publish(|times| FinishedRecord::DnsQuery(to_record::dns(&group, record, times)));
         }

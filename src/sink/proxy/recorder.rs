@@ -81,7 +81,7 @@ impl SocksRecorder {
     fn end(&mut self, reason: EndReason, fault: Option<FailureDetail>) {
         let Some(conn) = self.0.take() else { return };
         let Some(socks) = conn.record().socks() else { return };
-        if socks.end.is_open() && socks.end.end(conn.group.core.now().max(socks.begin), reason, fault) {
+        if socks.end.is_open() && socks.end.end(conn.group.core.now().max(socks.begin), &reason, fault) {
             conn.group.record_ended();
         }
     }

@@ -38,7 +38,7 @@ impl EndCell {
     }
 
     /// Ends the record. Returns `true` for the call that ended it.
-    pub(crate) fn end(&self, at: Tick, reason: EndReason, fault: Option<FailureDetail>) -> bool {
+    pub(crate) fn end(&self, at: Tick, reason: &EndReason, fault: Option<FailureDetail>) -> bool {
         let ending = self.begin_end();
         let is_first = ending.is_some();
         if let Some(ending) = ending {
@@ -113,12 +113,12 @@ impl Ending<'_> {
         self.links_flag != 0
     }
 
-    pub(crate) fn finish(self, at: Tick, reason: EndReason, fault: Option<FailureDetail>) {
+    pub(crate) fn finish(self, at: Tick, reason: &EndReason, fault: Option<FailureDetail>) {
         self.cell.at.store(at.get(), Relaxed);
         if let Some(fault) = fault {
             let _ = self.cell.fault.set(Box::new(fault));
         }
-        let code = code(&reason);
+        let code = code(reason);
         self.cell.state.store(code | self.links_flag, Release);
     }
 }
@@ -168,8 +168,8 @@ mod tests {
         let cell = EndCell::default();
         assert!(cell.is_open() && cell.get().is_none() && cell.fault().is_none());
         let fault = FailureDetail::new(Failure::GenericTimeoutError, "slow");
-        assert!(cell.end(Tick::from_ticks(5), EndReason::Timeout, Some(fault.clone())));
-        assert!(!cell.end(Tick::from_ticks(9), EndReason::Closed, None));
+        assert!(cell.end(Tick::from_ticks(5), &EndReason::Timeout, Some(fault.clone())));
+        assert!(!cell.end(Tick::from_ticks(9), &EndReason::Closed, None));
         assert!(!cell.is_open());
         assert_eq!(
             cell.get(),
@@ -185,7 +185,7 @@ mod tests {
         assert!(
             ending.has_links() && linked.is_open() && linked.begin_end().is_none() && !linked.set_has_links()
         );
-        ending.finish(Tick::from_ticks(5), EndReason::Closed, None);
+        ending.finish(Tick::from_ticks(5), &EndReason::Closed, None);
         assert!(linked.has_links() && !linked.is_open() && !linked.set_has_links());
         assert_eq!(
             linked.get(),
@@ -200,7 +200,7 @@ mod tests {
     fn every_reason_is_kept() {
         for code in 1..=9 {
             let (cell, reason) = (EndCell::default(), reason(code).expect("a reason"));
-            assert!(cell.end(Tick::from_ticks(1), reason.clone(), None));
+            assert!(cell.end(Tick::from_ticks(1), &reason, None));
             assert_eq!(cell.get().map(|end| end.reason), Some(reason));
         }
         assert_eq!(reason(10), None);

@@ -43,9 +43,8 @@ impl RequestRef {
         } else {
             core.budget.charge(record.charge(None, fault.as_ref()));
         }
-        let is_published = core.is_published(RecordKind::HttpRequest, &reason);
-        ending.finish(now, reason, fault);
-        if is_published {
+        ending.finish(now, &reason, fault);
+        if core.is_published(RecordKind::HttpRequest, &reason) {
             core.publish(|times| FinishedRecord::HttpRequest(to_record::request(self, times)));
         }
         true

@@ -219,23 +219,23 @@ impl Live {
 
     fn end(&self, reason: EndReason, fault: Option<FailureDetail>) {
         let group = &self.group;
-        let is_published = group.core.is_published(RecordKind::TlsTunnel, &reason);
-        let ended = {
+        {
             let mut state = group.state();
             let record = state.tls.get_mut(self.index).filter(|record| record.end.is_none());
-            record.map(|record| {
-                let at = group.core.now().max(record.latest());
-                if self.in_handshake {
-                    record.handshake_end.get_or_insert(at);
-                }
-                let fault = fault.or(record.fault.clone());
-                record.facts.peer_certs.charge(&group.core);
-                record.end = Some(End { at, reason, fault });
-                is_published.then(|| record.clone())
-            })
-        };
-        let Some(record) = ended else { return };
+            let Some(record) = record else { return };
+            let at = group.core.now().max(record.latest());
+            if self.in_handshake {
+                record.handshake_end.get_or_insert(at);
+            }
+            let fault = fault.or(record.fault.clone());
+            record.facts.peer_certs.charge(&group.core);
+            record.end = Some(End { at, reason: reason.clone(), fault });
+        }
         group.record_ended();
+        if !group.core.is_published(RecordKind::TlsTunnel, &reason) {
+            return;
+        }
+        let record = group.state().tls.get(self.index).cloned();
         if let Some(record) = record {
             group.core.publish(|times| FinishedRecord::TlsTunnel(to_record::tls(group, record, times)));
         }
