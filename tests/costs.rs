@@ -73,6 +73,11 @@ mod expected {
     /// The same with a sink that records.
     pub const PRESET: i64 = -3;
 
+    /// What `capture_connection` adds to a kept-alive GET through hyper-util's client. Its channel: 2, and its place in
+    /// the request's extensions: 3. hyper-util's copy of `Connected`, with the extras of `HttpConnector` and of this
+    /// crate: 2. The boxes that these are read from: 2.
+    pub const CAPTURE: u64 = 9;
+
     /// What observing a reqwest client adds to a kept-alive GET. reqwest clones its connector six times, in two boxes:
     /// 12. The handle and the entry in the extensions of the response: 2. The URL, parsed for the record: 2. The
     /// wrapped body of the response: 3 boxes, and the URL, which has to be set again: 3.
@@ -372,6 +377,25 @@ fn request_to(url: &Uri) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
     *request.uri_mut() = url.clone();
     request
+}
+
+#[test]
+fn capturing_the_connection_costs_the_expected_allocations() {
+    let url: Uri = format!("http://{}/path", server()).parse().unwrap();
+    let spent = |is_captured: bool| {
+        let sink = TraceSink::builder().retention(Retention::unbounded()).socket_ops(false).build();
+        let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+        let client: legacy::Client<_, TraceBody<Empty<Bytes>>> =
+            legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let layer = TraceRequestLayer::new(&sink).capture_connection(is_captured);
+        let client = layer.layer(client);
+        fetch_all(async || client.clone().call(request_to(&url)).await)
+    };
+    let added = spent(true) - spent(false);
+    println!("capture_connection adds {added} allocations in {REQUESTS} requests");
+    // A connection is looked at once per request, unless a request is polled for another reason.
+    let additional = added - REQUESTS * expected::CAPTURE;
+    assert!(additional <= REQUESTS / 100, "{additional}");
 }
 
 #[test]

@@ -1,27 +1,23 @@
 //! Records what the error of a request tells about its connection and about what went wrong.
 
+use super::connected::with_conn;
 use crate::{
     Failure,
     error::{
         FailureDetail,
         classify::{self, downcast_error},
     },
-    sink::{ConnRef, RequestRecorder},
+    sink::RequestRecorder,
 };
-use http::Extensions;
 use hyper_util::client::legacy;
 use std::any::Any;
 
 /// Records the error of a client, and the connection if the error is one of hyper-util's, which know it.
 #[cold]
 pub(super) fn record_client_error(error: &dyn Any, mut recorder: RequestRecorder) {
-    if let Some(conn) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
-        let mut extras = Extensions::new();
-        conn.get_extras(&mut extras);
-        if let Some(conn) = ConnRef::from_extensions(&extras) {
-            recorder.conn(conn);
-        }
-        if conn.is_negotiated_h2() {
+    if let Some(connected) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
+        with_conn(connected, |conn| recorder.conn(conn));
+        if connected.is_negotiated_h2() {
             recorder.set_http2();
         }
     }

@@ -1,6 +1,6 @@
-use super::{TraceResponseBody, failure};
-use crate::sink::{ConnRef, RequestHandle, RequestRecorder, TraceExtension};
-use http::{Extensions, Response, header};
+use super::{TraceResponseBody, connected::with_conn, failure};
+use crate::sink::{RequestHandle, RequestRecorder, TraceExtension};
+use http::{Response, header};
 use http_body::Body;
 use hyper_util::client::legacy::connect::CaptureConnection;
 use pin_project_lite::pin_project;
@@ -26,6 +26,7 @@ pub(super) struct TracedRequest {
     pub(super) recorder: RequestRecorder,
     /// The handle that the caller put into the request's extensions.
     pub(super) handle: Option<RequestHandle>,
+    /// Where hyper-util's client reports the connection that it chooses.
     pub(super) capture: Option<CaptureConnection>,
     /// See [`TraceRequestLayer::hold_redirects`](super::TraceRequestLayer::hold_redirects).
     pub(super) holds_redirects: bool,
@@ -91,9 +92,11 @@ impl TracedRequest {
         let scope = self.recorder.scope();
         let mut result = inner.poll(cx);
         drop(scope);
-        self.link_connection();
         match &mut result {
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                self.link_connection();
+                return Poll::Pending;
+            }
             Poll::Ready(Ok(response)) => {
                 self.responded(response);
                 if self.holds_redirects && is_redirect(response) {
@@ -106,9 +109,12 @@ impl TracedRequest {
                 }
             }
             Poll::Ready(Err(error)) => {
+                self.link_connection();
                 failure::record_client_error(error, std::mem::take(&mut self.recorder))
             }
         }
+        // There is nothing left that a drop could add.
+        self.capture = None;
         let recorder = std::mem::take(&mut self.recorder);
         let traced = |body| TraceResponseBody::new(body, recorder);
         result.map(|result| result.map(|response| response.map(traced)))
@@ -120,7 +126,12 @@ impl TracedRequest {
         // Each extension is a box of its own. If the connection is among them, the handle goes into that one.
         match response.extensions_mut().get_mut::<TraceExtension>() {
             Some(extension) => {
-                request.link(extension.conn());
+                // The response names its connection, so the client's report is not needed for the link. If no earlier
+                // poll has seen the report, the connection was chosen in this one.
+                match self.capture {
+                    Some(_) => request.acquired(extension.conn()),
+                    None => drop(request.link(extension.conn())),
+                }
                 extension.set_request(handle);
             }
             None => drop(response.extensions_mut().insert(handle)),
@@ -128,7 +139,8 @@ impl TracedRequest {
         self.recorder.response(response.status(), response.version(), response.headers());
     }
 
-    /// Links the connection, if the client has reported one by now.
+    /// Links the connection that the client has reported by now. Later it may report another one: hyper-util's client
+    /// sends a request again if its connection turns out to be closed.
     #[inline]
     fn link_connection(&self) {
         if let Some(capture) = &self.capture {
@@ -144,15 +156,11 @@ impl Drop for TracedRequest {
     }
 }
 
-#[cold]
+#[inline(never)]
 fn link_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     let metadata = capture.connection_metadata();
     let Some(connected) = metadata.as_ref() else { return };
-    let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    if let Some(conn) = ConnRef::from_extensions(&extras) {
-        recorder.acquired(conn);
-    }
+    with_conn(connected, |conn| recorder.acquired(conn));
     if connected.is_negotiated_h2() {
         recorder.set_http2();
     }

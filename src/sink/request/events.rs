@@ -82,7 +82,7 @@ impl RequestRef {
 
     /// Records that the client has just chosen a connection. May be called again: with another connection, the request
     /// was moved there.
-    pub(in crate::sink) fn acquired(&self, conn: &ConnRef) {
+    pub(crate) fn acquired(&self, conn: &ConnRef) {
         if self.link(conn) {
             self.record.conn_acquired.set(self.core().now().max(self.record.begin));
             conn.await_first_byte();
