@@ -13,7 +13,7 @@ use nettrace::{
     ResponseExt, TraceSink,
     connect::{TcpConnector, TraceConnectLayer},
     request::{TraceBody, TraceRequestLayer},
-    resolve::{IpStrategy, StubResolver, TraceResolveLayer},
+    resolve::TraceResolveLayer,
     tls::TraceTlsLayer,
 };
 use test_support::{alloc, endless::Endless, wait::now};
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tower::{Layer, Service, service_fn};
 
-use crate::{address_reply, sinks};
+use crate::{address_reply, fixture::resolver, sinks};
 
 /// Returns the allocations of the second run of `f`. The first run may make one-time allocations.
 fn allocations<R>(mut f: impl FnMut() -> R) -> u64 {
@@ -191,14 +191,7 @@ fn nameserver() -> SocketAddr {
 fn the_stub_resolver_allocates_the_same_with_each_sink_that_is_off() {
     let nameserver = nameserver();
     let lookup = |sink: &TraceSink| {
-        let resolver = StubResolver::builder(sink)
-            .nameservers([nameserver])
-            .resolv_conf(None)
-            .hosts_file(None)
-            .search([""; 0])
-            .ip_strategy(IpStrategy::Ipv4Only)
-            .build()
-            .unwrap();
+        let resolver = resolver(sink, [nameserver]);
         allocations_of(async || assert_eq!(resolver.lookup("web.test").await.unwrap().len(), 1))
     };
     let bare = lookup(&TraceSink::disabled());

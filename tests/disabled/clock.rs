@@ -23,7 +23,7 @@ use nettrace::{
     tls::TraceTlsLayer,
 };
 use rustls::pki_types::ServerName;
-use test_support::pki::Authority;
+use test_support::{pipe::Pipe, pki::Authority};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -32,7 +32,7 @@ use tokio_rustls::TlsConnector;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
-    fixture::{Pipe, acceptor, exchange, pipe, run, uri},
+    fixture::{acceptor, exchange, pipe, run, uri},
     sinks,
 };
 

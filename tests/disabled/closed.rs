@@ -21,9 +21,9 @@ use nettrace::{
     connect::{TcpConnector, TraceConnectLayer},
     proxy::{Proxy, ProxyLayer},
     request::{TraceBody, TraceRequestLayer},
-    resolve::{IpStrategy, StubResolver},
     tls::TraceTlsLayer,
 };
+use test_support::pipe::Pipe;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, UdpSocket},
@@ -32,7 +32,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
     address_reply,
-    fixture::{Pipe, acceptor, exchange, pipe, run, uri},
+    fixture::{acceptor, exchange, pipe, resolver, run, uri},
 };
 
 /// Asserts that what `begin` has begun reads no clock in `rest` if the sink was closed in between.
@@ -188,14 +188,7 @@ struct Lookup {
 async fn begin_lookup(sink: TraceSink) -> Lookup {
     let [first, second] =
         [UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap()];
-    let resolver = StubResolver::builder(&sink)
-        .nameservers([&first, &second].map(|nameserver| nameserver.local_addr().unwrap()))
-        .resolv_conf(None)
-        .hosts_file(None)
-        .search([""; 0])
-        .ip_strategy(IpStrategy::Ipv4Only)
-        .build()
-        .unwrap();
+    let resolver = resolver(&sink, [&first, &second].map(|nameserver| nameserver.local_addr().unwrap()));
     let mut addresses = Box::pin(async move { resolver.lookup("web.test").await.unwrap() });
     let mut query = [0; 512];
     let (_, client) = tokio::select! {

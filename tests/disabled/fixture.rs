@@ -3,15 +3,17 @@
 use std::{
     future::ready,
     io::{self, IoSlice},
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
 use http::Uri;
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
+use hyper_util::rt::TokioIo;
+use nettrace::{
+    TraceSink,
+    resolve::{IpStrategy, StubResolver},
 };
-use test_support::{delegate_io, pki::Authority};
+use test_support::{pipe::Pipe, pki::Authority};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsAcceptor;
 use tower::{Service, service_fn};
@@ -63,13 +65,14 @@ pub(crate) async fn exchange(
     let _ = here.shutdown().await;
 }
 
-#[derive(Debug)]
-pub(crate) struct Pipe(DuplexStream);
-
-impl Connection for Pipe {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
+/// Returns a resolver that asks these nameservers alone, for IPv4 addresses.
+pub(crate) fn resolver(sink: &TraceSink, nameservers: impl IntoIterator<Item = SocketAddr>) -> StubResolver {
+    StubResolver::builder(sink)
+        .nameservers(nameservers)
+        .resolv_conf(None)
+        .hosts_file(None)
+        .search([""; 0])
+        .ip_strategy(IpStrategy::Ipv4Only)
+        .build()
+        .unwrap()
 }
-
-delegate_io!(Pipe);

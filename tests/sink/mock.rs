@@ -5,30 +5,15 @@ use std::{convert::Infallible, io};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
-};
+use hyper_util::rt::TokioIo;
 use nettrace::{
     ConnRef, RequestHandle, TraceSink,
     connect::{TraceConnectLayer, TracedIo},
     request::{TraceBody, TraceRequestLayer, TraceResponseBody},
 };
-use test_support::delegate_io;
+use test_support::pipe::Pipe;
 use tokio::io::DuplexStream;
 use tower::{Layer, Service, ServiceExt, service_fn};
-
-/// One end of a pipe.
-#[derive(Debug)]
-pub(crate) struct Pipe(DuplexStream);
-
-impl Connection for Pipe {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-delegate_io!(Pipe);
 
 /// Creates a traced connection, and returns it with its other end.
 pub(crate) async fn connect(sink: &TraceSink) -> (TracedIo<TokioIo<Pipe>>, DuplexStream) {

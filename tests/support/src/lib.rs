@@ -18,6 +18,7 @@ pub mod history;
 pub mod lab;
 pub mod nginx;
 pub mod openssl;
+pub mod pipe;
 pub mod pki;
 pub mod postgres;
 pub mod process;
