@@ -73,14 +73,14 @@ mod expected {
     /// The same with a sink that records.
     pub const PRESET: i64 = -3;
 
-    /// What `capture_connection` adds to a kept-alive GET through hyper-util's client. Its channel: 2, and its place in
-    /// the request's extensions: 3. hyper-util's copy of `Connected`, with the extras of `HttpConnector` and of this
-    /// crate: 2. The boxes that these are read from: 2.
+    /// The allocations that `capture_connection` adds to a kept-alive GET through hyper-util's client. Its channel: 2,
+    /// and its place in the request's extensions: 3. hyper-util's copy of `Connected`, with the extras of
+    /// `HttpConnector` and of this crate: 2. The boxes that these are read from: 2.
     pub const CAPTURE: u64 = 9;
 
-    /// What observing a reqwest client adds to a kept-alive GET. reqwest clones its connector six times, in two boxes:
-    /// 12. The handle and the entry in the extensions of the response: 2. The URL, parsed for the record: 2. The
-    /// wrapped body of the response: 3 boxes, and the URL, which has to be set again: 3.
+    /// The allocations that observing a reqwest client adds to a kept-alive GET. reqwest clones its connector six
+    /// times, in two boxes: 12. The handle and the entry in the extensions of the response: 2. The URL, parsed for the
+    /// record: 2. The wrapped body of the response: 3 boxes, and the URL, which has to be set again: 3.
     #[cfg(feature = "reqwest")]
     pub const REQWEST_OBSERVED: u64 = 22;
 }

@@ -25,7 +25,7 @@ pub(crate) enum CredentialScope {
     Origin,
 }
 
-/// What all later requests of the chain need to know of the first one.
+/// The facts about the first request of a chain that all later ones need.
 struct FirstRequest {
     /// Credentials are sent to this host and its subdomains.
     host: String,

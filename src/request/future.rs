@@ -26,7 +26,7 @@ pub(super) struct TracedRequest {
     pub(super) recorder: RequestRecorder,
     /// The handle that the caller put into the request's extensions.
     pub(super) handle: Option<RequestHandle>,
-    /// Where hyper-util's client reports the connection that it chooses.
+    /// The channel on which hyper-util's client reports the connection that it chooses.
     pub(super) capture: Option<CaptureConnection>,
     /// See [`TraceRequestLayer::hold_redirects`](super::TraceRequestLayer::hold_redirects).
     pub(super) holds_redirects: bool,

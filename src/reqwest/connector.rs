@@ -78,7 +78,7 @@ pub struct TraceConnector<S> {
     own: Option<S>,
 }
 
-/// What all clones of a connector share.
+/// The state that all clones of a connector share.
 #[derive(Debug)]
 struct Shared<S> {
     inner: S,
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    #[allow(dead_code)] // read by `Debug`
+    #[expect(dead_code, reason = "only `Debug` reads it")]
     struct Unnameable(Uri);
 
     #[test]

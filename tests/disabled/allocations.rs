@@ -284,8 +284,8 @@ fn a_tonic_channel_adds_no_allocation() {
     server.join().unwrap();
 }
 
-/// What the connector of a reqwest client adds to each request while its sink is switched off: reqwest clones its
-/// connector six times per request, and one with a layer is in two boxes.
+/// The allocations that the connector of a reqwest client adds to each request while its sink is switched off: reqwest
+/// clones its connector six times per request, and one with a layer is in two boxes.
 #[cfg(feature = "reqwest")]
 const REQWEST_SWITCHED_OFF: u64 = 12;
 

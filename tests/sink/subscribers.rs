@@ -93,7 +93,7 @@ async fn a_subscriber_gets_only_records_that_it_is_interested_in() {
     assert!(none.lock().unwrap().is_empty());
 }
 
-/// What a subscriber does when it is asked is not part of the record, so that the end of each record is exact.
+/// The end of a record is exact: it does not include what a subscriber does when it is asked.
 #[tokio::test]
 async fn a_record_has_ended_before_a_subscriber_is_asked() {
     let sink = Arc::<OnceLock<TraceSink>>::default();

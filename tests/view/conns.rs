@@ -1,4 +1,4 @@
-//! What is said of a connection, and what is not because nobody observed it.
+//! Describes connections, and leaves out what was not observed.
 
 use nettrace::view;
 use serde_json::{Value, json};

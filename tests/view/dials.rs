@@ -1,4 +1,4 @@
-//! With which request a dial is drawn: each once, whatever the links say.
+//! Chooses the request with which each dial is drawn. A dial is drawn once, whatever the links are.
 
 use serde_json::json;
 

@@ -166,7 +166,7 @@ impl Iterator for Addresses {
 
 impl ExactSizeIterator for Addresses {}
 
-/// What all clones of a resolver share.
+/// The state that all clones of a resolver share.
 #[derive(Debug)]
 struct StubResolverInner {
     sink: TraceSink,

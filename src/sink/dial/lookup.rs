@@ -1,4 +1,7 @@
-//! What a resolver reports of its work, and a connector that connects to what was resolved.
+//! Records name lookups and the attempts that follow them, as resolvers and connectors report them.
+//!
+//! A lookup and its attempts belong to the dial that needs them. The dial itself is recorded by
+//! [`recorder`](super::recorder).
 
 use super::{
     attempt::AttemptRecorder,

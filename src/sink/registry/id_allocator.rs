@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Hands out the numbers of records, in blocks, so that threads do not share a cache line.
 ///
-/// Nothing is ordered by the counter, so the loom models leave it out.
+/// The counter orders no other memory accesses, so the loom models leave it out.
 #[derive(Debug)]
 pub(crate) struct IdAllocator(AtomicU64);
 

@@ -1,6 +1,4 @@
-//! How a request ends.
-//!
-//! These are the only functions that end a request: each publishes it once, to the subscribers.
+//! Ends requests. Each request ends once, and is then handed to the subscribers.
 
 use super::{
     extras::Tried,

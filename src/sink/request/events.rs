@@ -1,4 +1,6 @@
-//! What happens to a request while it runs.
+//! Records what happens to a request while it is in progress: its connection, redirects, repetitions and its outcome.
+//!
+//! The records of its end are written by [`ending`](super::ending).
 
 #[cfg(feature = "request")]
 use super::record::version_code;

@@ -1,7 +1,7 @@
 //! [`RequestRecorder`]: records a request, and the response to it.
 //!
-//! Here is what a CONNECT request needs as well. The other methods are those for the layers ([`layer`]) and for clients
-//! of other crates ([`foreign`]).
+//! This file has the methods that CONNECT requests need, too. Those for layers are in [`layer`], and those for clients
+//! of other crates in [`foreign`].
 
 #[cfg(feature = "request")]
 use super::grpc;

@@ -1,4 +1,4 @@
-//! What the clients over hyper-util's pool have in common.
+//! The shared parts of the clients that use hyper-util's pool.
 
 use super::{Get, request};
 use crate::{BoxError, args::Args};

@@ -1,4 +1,4 @@
-//! Where events and spans of `tracing` go: through all that a program would have, to nothing.
+//! Outputs for events and spans of `tracing`: the same formatters and exporters as in a program, which write nowhere.
 
 use crate::{BoxError, args::Args, mode::Mode};
 use opentelemetry::trace::TracerProvider;

@@ -16,7 +16,7 @@ pub fn reqwest(args: &Args) -> Result<Reqwest, BoxError> {
     ReqwestClient::new(args, untraced(args)?)
 }
 
-/// As docs/reqwest.md shows, with the certificate authority of the server.
+/// Returns an observed client, built as in docs/reqwest.md, which trusts the certificate authority of the server.
 pub fn reqwest_observed(args: &Args, sink: &TraceSink) -> Result<ReqwestObserved, BoxError> {
     let tls = tls::layer_builder(args, sink)?.into_config()?;
     ReqwestClient::new(args, Observer::new(sink).tls(tls).install(builder(args))?.build()?)
@@ -34,7 +34,7 @@ fn builder(args: &Args) -> ClientBuilder {
     if args.fresh_connections { builder.pool_max_idle_per_host(0) } else { builder }
 }
 
-/// What sends the requests of reqwest.
+/// A client that makes requests of reqwest.
 pub trait Execute {
     fn execute(&self, request: Request) -> impl Future<Output = Result<Response, BoxError>> + Send;
 }

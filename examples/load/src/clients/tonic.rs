@@ -34,7 +34,7 @@ pub fn tonic(args: &Args) -> Result<Tonic, BoxError> {
     TonicClient::new(args, endpoint.connect_lazy())
 }
 
-/// As docs/tonic.md shows, with its connector for URLs with TLS.
+/// Returns a client over a traced channel, built as in docs/tonic.md: with TLS over a connector of this crate.
 pub fn tonic_traced(args: &Args, sink: &TraceSink) -> Result<TonicTraced, BoxError> {
     let uri: Uri = args.url.parse()?;
     let endpoint = Endpoint::from(origin(&uri, Some("http"))?);

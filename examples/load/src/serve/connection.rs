@@ -1,4 +1,4 @@
-//! What the server answers over a connection.
+//! Serves the requests of one connection.
 
 use crate::BoxError;
 use bytes::Bytes;

@@ -38,7 +38,7 @@ pub(super) struct Entry<Conn: Reusable> {
     pub(super) handle: Option<Conn::Handle>,
 }
 
-/// What a connection is doing; [the state machine](super) has a table of the events that change it.
+/// The phase of a connection. The [state machine](super) has a table of the events that change it.
 pub(super) enum Phase<Conn> {
     Dialing,
     /// In use by an exchange, not ready for the next one yet, or about to be closed.

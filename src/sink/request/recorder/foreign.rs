@@ -1,4 +1,4 @@
-//! What another crate's client reports of a request.
+//! Records requests of clients of other crates.
 
 use super::RequestRecorder;
 use crate::sink::{

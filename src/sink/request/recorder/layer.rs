@@ -1,4 +1,4 @@
-//! What the layers around clients and servers report of a request.
+//! Records requests, as the layers around clients and servers report them.
 
 use super::RequestRecorder;
 use crate::{
