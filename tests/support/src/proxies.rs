@@ -24,12 +24,20 @@ pub struct ProxyServer {
     pub addr: SocketAddr,
     daemon: Daemon,
     directory: Option<TempDir>, // contains the configuration
+    /// The prefix of squid's files in /dev/shm.
+    shared_memory: Option<String>,
 }
 
 impl Drop for ProxyServer {
-    /// Sends SIGINT first, because squid takes long to end after the SIGTERM of [`Daemon`].
+    /// Kills squid, and removes its shared memory as squid would, because it takes two seconds to end by itself.
     fn drop(&mut self) {
-        _ = sys::kill(self.daemon.pid().cast_signed(), libc::SIGINT); // an error means that it is gone
+        let Some(prefix) = &self.shared_memory else { return };
+        _ = sys::kill(self.daemon.pid().cast_signed(), libc::SIGKILL); // an error means that it is gone
+        for file in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if file.file_name().to_string_lossy().starts_with(prefix.as_str()) {
+                _ = fs::remove_file(file.path());
+            }
+        }
     }
 }
 
@@ -42,7 +50,8 @@ impl ProxyServer {
         for _ in 0..TRIES {
             let addr =
                 TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a free port");
-            let server = ProxyServer { addr, daemon: start(addr.port()), directory: None };
+            let server =
+                ProxyServer { addr, daemon: start(addr.port()), directory: None, shared_memory: None };
             match server.is_ready(says) {
                 Ok(()) => return server,
                 Err(failure) => failures.push(failure),
@@ -142,9 +151,8 @@ pub fn squid(tls: Option<(&str, &str)>) -> ProxyServer {
         );
         write_readable(&path.join("squid.conf"), &config);
         let mut command = Command::new("squid");
-        // The service name must be unique, because squid uses it for its shared memory.
-        let name = format!("test{}x{port}", std::process::id());
-        command.arg("-N").args(["-n", &name]).arg("-f").arg(path.join("squid.conf"));
+        // Without a service name of its own it would share the memory of another squid.
+        command.arg("-N").args(["-n", &squid_name(port)]).arg("-f").arg(path.join("squid.conf"));
         if sys::is_root() {
             const NOBODY: u32 = 65534;
             // squid refuses to run as root. If it changed the user itself, the kernel would no longer end it with the
@@ -153,7 +161,14 @@ pub fn squid(tls: Option<(&str, &str)>) -> ProxyServer {
         }
         Daemon::spawn(command).expect("squid (require_tool! tells whether it is there)")
     };
-    ProxyServer::start(start, Some("Accepting HTTP")).with_directory(directory)
+    let mut server = ProxyServer::start(start, Some("Accepting HTTP")).with_directory(directory);
+    server.shared_memory = Some(format!("{}-", squid_name(server.addr.port())));
+    server
+}
+
+/// Returns the service name of the squid on this port, with which the names of its files in /dev/shm begin.
+fn squid_name(port: u16) -> String {
+    format!("test{}x{port}", std::process::id())
 }
 
 /// Starts microsocks on a free port of 127.0.0.1. It requires credentials if `demands_login` is set.
