@@ -123,15 +123,15 @@ impl TracedRequest {
     fn responded<R>(&mut self, response: &mut Response<R>) {
         let Some(request) = self.recorder.request() else { return };
         let handle = self.handle.take().unwrap_or_else(|| RequestHandle::of(request));
+        // The client's report tells when it chose the connection. Mostly an earlier poll has seen it.
+        let extension = response.extensions().get::<TraceExtension>();
+        if !extension.is_some_and(|extension| request.is_on(extension.conn())) {
+            self.link_connection();
+        }
         // Each extension is a box of its own. If the connection is among them, the handle goes into that one.
         match response.extensions_mut().get_mut::<TraceExtension>() {
             Some(extension) => {
-                // The response names its connection, so the client's report is not needed for the link. If no earlier
-                // poll has seen the report, the connection was chosen in this one.
-                match self.capture {
-                    Some(_) => request.acquired(extension.conn()),
-                    None => drop(request.link(extension.conn())),
-                }
+                request.link(extension.conn());
                 extension.set_request(handle);
             }
             None => drop(response.extensions_mut().insert(handle)),

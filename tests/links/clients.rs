@@ -10,7 +10,7 @@ use hyper_util::rt::TokioExecutor;
 use nettrace::client::HttpVersion;
 use nettrace::connect::TraceConnectLayer;
 use nettrace::record::{HttpReqTrace, NetTrace, TcpConnTrace};
-use nettrace::request::{TraceBody, TraceRequestLayer};
+use nettrace::request::TraceRequestLayer;
 use nettrace::{Client, RequestHandle, TraceSink};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, Service, ServiceExt as _};
@@ -43,10 +43,13 @@ pub(crate) fn clients(h2: bool) -> [Traced; 3] {
     ]
 }
 
-fn pool(
+pub(crate) fn pool<B>(
     h2: bool,
     sink: &TraceSink,
-) -> legacy::Client<nettrace::connect::TraceConnect<HttpConnector>, TraceBody<Full<Bytes>>> {
+) -> legacy::Client<nettrace::connect::TraceConnect<HttpConnector>, B>
+where
+    B: http_body::Body<Data: Send> + Send,
+{
     let connector = TraceConnectLayer::new(sink).layer(HttpConnector::new());
     legacy::Client::builder(TokioExecutor::new()).http2_only(h2).build(connector)
 }

@@ -11,5 +11,6 @@ mod hyper_rustls;
 mod pools;
 mod ports;
 mod race;
+mod reports;
 mod reuse;
 mod sinks;

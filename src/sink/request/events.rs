@@ -107,13 +107,20 @@ impl RequestRef {
                 // The request has ended in the meantime, or another thread was faster.
                 conn.group.release();
             }
-            Some(FirstConn::Given(first)) if first.is_same(conn) && !record.end.has_links() => return false,
+            Some(_) if self.is_on(conn) => return false,
             Some(_) => {}
         }
         self.moved_to(conn)
     }
 
-    /// Links the request to another connection than the first.
+    /// Returns `true` if the request is linked to this connection, and has not been linked to others.
+    #[inline]
+    pub(crate) fn is_on(&self, conn: &ConnRef) -> bool {
+        let first = self.record.conn.get();
+        matches!(first, Some(FirstConn::Given(first)) if first.is_same(conn)) && !self.record.end.has_links()
+    }
+
+    /// Links the request to another connection than the first. When it was chosen is not known yet.
     #[cold]
     fn moved_to(&self, conn: &ConnRef) -> bool {
         let Some(first) = self.record.first_conn() else { return false };
@@ -133,6 +140,7 @@ impl RequestRef {
             oldest.conn.group.release();
             *gone += 1;
         });
+        self.record.conn_acquired.clear();
         true
     }
 
