@@ -8,7 +8,14 @@ use crate::{
     sink::{FinishedRecord, RecordKind, Subscriber},
 };
 use std::fmt;
-use tracing::{Level, dispatcher, subscriber::NoSubscriber};
+use tracing::{
+    Level, Metadata,
+    callsite::DefaultCallsite,
+    dispatcher,
+    level_filters::{LevelFilter, STATIC_MAX_LEVEL},
+    metadata::Kind,
+    subscriber::NoSubscriber,
+};
 
 /// A subscriber that emits each finished record as an event of the crate [`tracing`](https://docs.rs/tracing), for
 /// programs that log with it.
@@ -43,7 +50,8 @@ use tracing::{Level, dispatcher, subscriber::NoSubscriber};
 ///
 /// A record is put together only if the `tracing` subscriber takes its event: the level and the target of the record
 /// are checked before. Without a `tracing` subscriber all are put together, because `tracing` may hand events to the
-/// crate `log`.
+/// crate `log`. A filter that selects events by the names of their fields cannot be asked: what it takes in addition to
+/// its levels and targets is not emitted, and neither is what feature `log-always` of `tracing` would hand to `log`.
 ///
 /// Most of the cost of an event is the formatting of its line. With `tracing_subscriber::fmt` without colours, writing
 /// nowhere, the event of a request adds these instructions and allocations to recording alone
@@ -103,30 +111,45 @@ impl Subscriber for TracingEvents {
             _ => level(Some(reason), Level::DEBUG),
         };
         // Without a subscriber, `tracing` may hand its events to the crate `log`, which cannot be asked here.
-        is_enabled(kind, level) || dispatcher::get_default(|current| current.is::<NoSubscriber>())
+        may_be_taken(kind, level) || dispatcher::get_default(|current| current.is::<NoSubscriber>())
     }
 }
 
-/// Returns `true` if the subscriber of `tracing` takes events of this kind and level.
-fn is_enabled(kind: RecordKind, level: Level) -> bool {
-    /// The target and the level of a hint must be known at compile time, as those of an event.
-    macro_rules! is_enabled {
+/// Returns `true` unless no subscriber of `tracing` takes events of this kind and level.
+///
+/// This is what subscribers have said of a callsite once and for all. [`tracing::event_enabled`] would ask them each
+/// time, but filters of single layers keep the answer until an event comes, and would apply it to another event if this
+/// one does not come ([tokio-rs/tracing#2519](https://github.com/tokio-rs/tracing/issues/2519)).
+fn may_be_taken(kind: RecordKind, level: Level) -> bool {
+    /// The target and the level of a callsite must be known at compile time, as those of an event.
+    macro_rules! callsite {
+        ($target:literal, $level:expr) => {{
+            static METADATA: Metadata<'static> = tracing::metadata! {
+                name: "interest", target: $target, level: $level, fields: &[], callsite: &CALLSITE, kind: Kind::EVENT
+            };
+            static CALLSITE: DefaultCallsite = DefaultCallsite::new(&METADATA);
+            &CALLSITE
+        }};
         ($target:literal) => {
             match level {
-                Level::WARN => tracing::event_enabled!(target: $target, Level::WARN),
-                Level::INFO => tracing::event_enabled!(target: $target, Level::INFO),
-                _ => tracing::event_enabled!(target: $target, Level::DEBUG),
+                Level::WARN => callsite!($target, Level::WARN),
+                Level::INFO => callsite!($target, Level::INFO),
+                _ => callsite!($target, Level::DEBUG),
             }
         };
     }
-    match kind {
-        RecordKind::HttpRequest => is_enabled!("nettrace::http"),
-        RecordKind::Dial => is_enabled!("nettrace::dial"),
-        RecordKind::TcpConn => is_enabled!("nettrace::tcp"),
-        RecordKind::UdpConn => is_enabled!("nettrace::udp"),
-        RecordKind::DnsQuery => is_enabled!("nettrace::dns"),
-        RecordKind::TlsTunnel => is_enabled!("nettrace::tls"),
+    if level > STATIC_MAX_LEVEL || level > LevelFilter::current() {
+        return false;
     }
+    let callsite = match kind {
+        RecordKind::HttpRequest => callsite!("nettrace::http"),
+        RecordKind::Dial => callsite!("nettrace::dial"),
+        RecordKind::TcpConn => callsite!("nettrace::tcp"),
+        RecordKind::UdpConn => callsite!("nettrace::udp"),
+        RecordKind::DnsQuery => callsite!("nettrace::dns"),
+        RecordKind::TlsTunnel => callsite!("nettrace::tls"),
+    };
+    !callsite.register().is_never()
 }
 
 /// Emits an event. The level of an event must be known at compile time.

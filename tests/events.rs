@@ -1,9 +1,17 @@
 //! [`TracingEvents`]: finished records as events of the crate `tracing`.
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
+use std::sync::Mutex;
+use std::{fs, io};
+
+use nettrace::record::EndReason;
 use nettrace::tls::Roots;
-use nettrace::{Client, TraceSink, TracingEvents};
+use nettrace::{Client, RecordKind, Subscriber as _, TraceSink, TracingEvents};
+use tempfile::NamedTempFile;
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt, layer::SubscriberExt as _};
 
 use test_support::check;
 use test_support::collector::Collector;
@@ -185,4 +193,33 @@ async fn an_address_family_without_addresses_is_no_warning() {
     let warned: Vec<_> =
         warned.iter().map(|event| (event.target.as_str(), event.get("error.type"))).collect();
     assert_eq!(warned, [("nettrace::dial", "dns_no_answer"), ("nettrace::http", "dns_no_answer")]);
+}
+
+/// A filter of a single layer keeps its answer about an event until that event comes: here for a record that would be a
+/// warning, and is none.
+#[test]
+fn asking_for_interest_hides_no_event_of_the_program() {
+    let log = NamedTempFile::new().unwrap();
+    let errors = fmt::layer().with_writer(Mutex::new(log.reopen().unwrap())).with_filter(LevelFilter::ERROR);
+    let others = fmt::layer().with_writer(io::sink).with_filter(LevelFilter::INFO);
+    let _guard = tracing_subscriber::registry().with(errors).with(others).set_default();
+    assert!(TracingEvents::new().is_interested(RecordKind::DnsQuery, &EndReason::Failed));
+    tracing::error!("the program's own");
+    assert!(fs::read_to_string(log.path()).unwrap().contains("the program's own"));
+}
+
+#[test]
+fn events_that_nobody_takes_are_of_no_interest() {
+    let events = TracingEvents::new();
+    let is_interested = |kind| events.is_interested(kind, &EndReason::Closed);
+    for (directives, request, dial) in
+        [("info", true, false), ("debug", true, true), ("debug,nettrace=off", false, false)]
+    {
+        let _guard =
+            tracing_subscriber::fmt().with_env_filter(directives).with_writer(io::sink).set_default();
+        assert_eq!(is_interested(RecordKind::HttpRequest), request, "{directives}");
+        assert_eq!(is_interested(RecordKind::Dial), dial, "{directives}");
+    }
+    // Without a subscriber, `tracing` may hand events to the crate `log`.
+    assert!(is_interested(RecordKind::Dial));
 }
