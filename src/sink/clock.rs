@@ -55,7 +55,7 @@ impl AtomicTick {
         self.0.store(tick.get(), Ordering::Release);
     }
 
-    #[cfg(feature = "client")]
+    #[cfg(feature = "_record_requests")]
     #[inline]
     pub(crate) fn clear(&self) {
         self.0.store(0, Ordering::Release);
