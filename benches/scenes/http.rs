@@ -26,7 +26,7 @@ pub(super) fn scenes() -> Vec<Scene> {
     };
     let (off, names, values) = (HeaderCapture::Off, HeaderCapture::Names, HeaderCapture::Values);
     vec![
-        Scene::new("http/bare", || bare(5)).for_comparison(),
+        Scene::new("http/bare", || bare(5)).unguarded(),
         Scene::new("http/off", || Again(requests(&TraceSink::disabled(), None, 5))),
         Scene::new("http/5 headers", recorded(off, 5)),
         Scene::new("http/20 headers", recorded(off, 20)),

@@ -11,7 +11,7 @@ pub(super) fn scenes() -> Vec<Scene> {
             let client = plain().build().expect("a client");
             requests(async move |url| client.get(url).send().await)
         })
-        .for_comparison(),
+        .unguarded(),
         observed("reqwest/off", TraceSink::disabled),
         observed("reqwest/observed", TraceSink::new),
     ]

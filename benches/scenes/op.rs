@@ -19,10 +19,10 @@ use tower::{Layer, Service, service_fn};
 
 pub(super) fn scenes() -> Vec<Scene> {
     vec![
-        Scene::new("op/read/bare", || read(Endless)).for_comparison(),
+        Scene::new("op/read/bare", || read(Endless)).unguarded(),
         Scene::new("op/read/off", || read(traced(&TraceSink::disabled()))),
         Scene::new("op/read", || read(traced(&TraceSink::new()))),
-        Scene::new("op/write/bare", || write(Endless)).for_comparison(),
+        Scene::new("op/write/bare", || write(Endless)).unguarded(),
         Scene::new("op/write/off", || write(traced(&TraceSink::disabled()))),
         Scene::new("op/write", || write(traced(&TraceSink::new()))),
     ]

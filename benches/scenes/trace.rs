@@ -5,13 +5,15 @@ use nettrace::{Retention, Timestamp, TraceSink, bench_support};
 use std::{thread, time::Duration};
 
 pub(super) fn scenes() -> Vec<Scene> {
-    let sizes = [("1k", 1_000), ("10k", 10_000), ("100k", 100_000)];
-    let of_requests = sizes.into_iter().flat_map(|(size, count)| {
+    let of_requests = |size, count| {
         [
             Scene::new(format!("snapshot/{size} requests"), move || snapshot(after_requests(count))),
             Scene::new(format!("json/{size} requests"), move || json(after_requests(count))),
         ]
-    });
+    };
+    let of_most_requests = of_requests("100k", 100_000).map(Scene::unguarded);
+    let of_requests =
+        [of_requests("1k", 1_000), of_requests("10k", 10_000), of_most_requests].into_iter().flatten();
     let of_conns = [
         Scene::new("snapshot/1k connections", || snapshot(after_dials(1_000))),
         Scene::new("json/1k connections", || json(after_late_dials(1_000))),
