@@ -191,7 +191,8 @@ async fn tcp_info_costs_the_expected_allocations() {
         spent
     };
     let (calls, bytes) = spent(TraceSink::builder()).await;
-    let (calls_with, bytes_with) = spent(TraceSink::builder().probe(TcpInfoProbe::new())).await;
+    let (calls_with, bytes_with) =
+        spent(TraceSink::builder().probe(TcpInfoProbe::new().first_byte(true))).await;
     assert_eq!(calls_with - calls, CONNECTIONS * expected::TCP_INFO);
     let bytes = (bytes_with - bytes) / CONNECTIONS as i64;
     assert!(bytes <= expected::MAX_BYTES_TCP_INFO, "{bytes}");

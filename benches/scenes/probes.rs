@@ -25,7 +25,7 @@ fn reading() -> impl FnMut() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let sink = TraceSink::new();
-    let (conn, probe) = (bench_support::dial(&sink), TcpInfoProbe::new());
+    let (conn, probe) = (bench_support::dial(&sink), TcpInfoProbe::new().first_byte(true));
     move || {
         let _open = &listener;
         let conn = conn.conn_ref().unwrap();

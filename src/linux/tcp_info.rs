@@ -1,4 +1,4 @@
-//! Reads `TCP_INFO` at the begin, at the first byte and at the close of each TCP connection.
+//! Reads `TCP_INFO` at the begin and at the close of each TCP connection, and at its first byte if asked to.
 //!
 //! A reading is kept as the kernel wrote it, and parsed when a trace is taken.
 
@@ -14,8 +14,8 @@ use uapi::c::{IPPROTO_TCP, TCP_CONGESTION, TCP_INFO};
 /// A probe that reads what the kernel knows of each TCP connection: round-trip times, retransmissions, losses, windows
 /// and rates, as `ss -ti` shows them.
 ///
-/// It reads when a connection is established, when its first byte has come and when it is about to be closed (`tcpInfo`
-/// of its record). For a failed attempt it shows how many SYNs were sent again, and, on Linux 5.9 or newer, which
+/// It reads when a connection is established and when it is about to be closed, and with
+/// [`first_byte`](Self::first_byte) also when its first byte has come (`tcpInfo` of its record). For a failed attempt it shows how many SYNs were sent again, and, on Linux 5.9 or newer, which
 /// router or host refused it with an ICMP error (`icmpError`, and in the text of the failure).
 ///
 /// It sees the connections that `TcpConnector` and the resolver make, and those that `TraceListener` accepts. A reading
@@ -29,12 +29,13 @@ use uapi::c::{IPPROTO_TCP, TCP_CONGESTION, TCP_INFO};
 #[derive(Clone, Debug)]
 pub struct TcpInfoProbe {
     icmp_errors: bool,
+    first_byte: bool,
 }
 
 impl TcpInfoProbe {
     /// Creates a probe that reads `TCP_INFO`, and the ICMP errors of failed attempts.
     pub fn new() -> Self {
-        TcpInfoProbe { icmp_errors: true }
+        TcpInfoProbe { icmp_errors: true, first_byte: false }
     }
 
     /// Sets whether to read the ICMP errors of failed attempts. On by default.
@@ -42,6 +43,15 @@ impl TcpInfoProbe {
     /// Over IPv6 this sets the socket option `IPV6_RECVERR` for the time of the handshake.
     pub fn icmp_errors(mut self, on: bool) -> Self {
         self.icmp_errors = on;
+        self
+    }
+
+    /// Sets whether to read `TCP_INFO` also when the first byte of a connection has come. Off by default, because it is
+    /// a third system call for each connection.
+    ///
+    /// This reading shows what was sent again before the first response came, even if the connection stays open.
+    pub fn first_byte(mut self, on: bool) -> Self {
+        self.first_byte = on;
         self
     }
 }
@@ -60,7 +70,7 @@ impl Probe for TcpInfoProbe {
     }
 
     fn event(&self, conn: &ConnRef, event: ProbeEvent, socket: ProbeSocket<'_>) {
-        if conn.is_udp() {
+        if conn.is_udp() || (event == ProbeEvent::FirstByte && !self.first_byte) {
             return;
         }
         if self.icmp_errors {

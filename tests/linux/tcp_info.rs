@@ -43,7 +43,7 @@ fn round_trips_and_retransmissions_match_ss() {
     net.router.nft(Hook::Forward, "tcp dport 7 numgen inc mod 20 19 drop");
     for ip in Routed::SERVER.ips() {
         let (addr, server) = serve_reader(&net.server, ip);
-        let sink = sink();
+        let sink = TraceSink::builder().probe(TcpInfoProbe::new().first_byte(true)).build();
         let reported = net.client.block_on(async {
             let mut stream = TcpConnector::new(&sink).connect(addr).await.expect("a connection");
             stream.write_all(&[7; BULK]).await.expect("sent");
