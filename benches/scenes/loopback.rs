@@ -8,17 +8,32 @@ use tokio::{
     runtime::{self, Runtime},
 };
 
-/// Returns work that makes one request after the other to a server of its own.
+/// Returns work that makes one request over HTTP/1.1 after the other to a server of its own.
 pub(super) fn requests<U>(get: impl AsyncFn(U)) -> Again<impl FnMut()>
 where
     U: FromStr<Err: Debug> + Clone,
 {
+    requests_to(serve, |url: U| async move || get(url.clone()).await)
+}
+
+/// Returns work that calls the client, created in a runtime for the URL of the server, again and again.
+pub(super) fn requests_to<U, S, C>(
+    serve: impl FnOnce(TcpListener) -> S,
+    client: impl FnOnce(U) -> C,
+) -> Again<impl FnMut()>
+where
+    U: FromStr<Err: Debug>,
+    S: Future<Output = ()> + Send + 'static,
+    C: AsyncFn(),
+{
     let runtime: Runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
     let url = format!("http://{}/1k", listener.local_addr().expect("its address"));
-    let url: U = url.parse().expect("a valid URL");
     runtime.spawn(serve(listener));
-    Again(move || runtime.block_on(get(url.clone())))
+    let entered = runtime.enter();
+    let client = client(url.parse().expect("a valid URL"));
+    drop(entered);
+    Again(move || runtime.block_on(client()))
 }
 
 async fn serve(listener: TcpListener) {

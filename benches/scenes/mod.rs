@@ -4,12 +4,14 @@
 mod conn;
 mod events;
 mod http;
+mod layers;
 mod loopback;
 mod observed;
 mod op;
 #[cfg(target_os = "linux")]
 mod probes;
 mod server;
+mod tonic;
 mod trace;
 
 pub struct Scene {
@@ -40,7 +42,9 @@ pub fn all() -> Vec<Scene> {
     let scenes = [
         op::scenes(),
         http::scenes(),
+        layers::scenes(),
         observed::scenes(),
+        tonic::scenes(),
         events::scenes(),
         server::scenes(),
         conn::scenes(),
