@@ -131,11 +131,13 @@ impl Channel {
 /// As with tonic's own connector, [`Endpoint::connect_timeout`] limits the TCP handshakes
 /// ([`TcpConnector::connect_timeout`]), but neither the name lookup nor TLS.
 ///
+/// With a sink that is off for good, [disabled](TraceSink::disabled) or closed, the channel is tonic's own.
+///
 /// # Errors
 ///
 /// Returns the errors of [`Endpoint::connect`].
 pub async fn connect(sink: &TraceSink, endpoint: Endpoint) -> Result<Channel, Error> {
-    if hides_path(&endpoint) {
+    if hides_path(&endpoint) || !sink.may_record() {
         return Ok(layer(sink).layer(endpoint.connect().await?));
     }
     let (connector, endpoint) = connector(sink, endpoint);
@@ -144,7 +146,7 @@ pub async fn connect(sink: &TraceSink, endpoint: Endpoint) -> Result<Channel, Er
 
 /// Creates a channel that connects when it is first used. See [`connect`].
 pub fn connect_lazy(sink: &TraceSink, endpoint: Endpoint) -> Channel {
-    if hides_path(&endpoint) {
+    if hides_path(&endpoint) || !sink.may_record() {
         return layer(sink).layer(endpoint.connect_lazy());
     }
     let (connector, endpoint) = connector(sink, endpoint);
@@ -171,10 +173,13 @@ where
     C::Future: Send,
     BoxError: From<C::Error>,
 {
+    if !sink.may_record() {
+        return Ok(layer(sink).layer(endpoint.connect_with_connector(connector).await?));
+    }
     let connector = LinkLayer::new(sink).connect_timeout(endpoint.get_connect_timeout()).layer(connector);
     let endpoint = endpoint.executor(LinkExecutor::new());
     let channel = scope(endpoint.connect_with_connector(connector)).await?;
-    Ok(layer(sink).origin(origin(sink, &endpoint)).layer(channel))
+    Ok(layer(sink).origin(origin(&endpoint)).layer(channel))
 }
 
 /// Creates a channel that connects when it is first used. See [`connect_with_connector`].
@@ -185,16 +190,18 @@ where
     C::Future: Send,
     BoxError: From<C::Error>,
 {
+    if !sink.may_record() {
+        return layer(sink).layer(endpoint.connect_with_connector_lazy(connector));
+    }
     let connector = LinkLayer::new(sink).connect_timeout(endpoint.get_connect_timeout()).layer(connector);
     let endpoint = endpoint.executor(LinkExecutor::new());
     let channel = endpoint.connect_with_connector_lazy(connector);
-    layer(sink).origin(origin(sink, &endpoint)).layer(channel)
+    layer(sink).origin(origin(&endpoint)).layer(channel)
 }
 
 /// Returns the origin that is recorded with the endpoint's calls.
-fn origin(sink: &TraceSink, endpoint: &Endpoint) -> Uri {
-    let named = sink.may_record().then(|| origin::of_endpoint(endpoint)).flatten();
-    named.unwrap_or_else(|| endpoint.uri().clone())
+fn origin(endpoint: &Endpoint) -> Uri {
+    origin::of_endpoint(endpoint).unwrap_or_else(|| endpoint.uri().clone())
 }
 
 /// Returns the layer that records the calls of a channel. [`connect`] and the other functions apply it.

@@ -14,7 +14,7 @@ thread_local! {
     static CURRENT: Cell<Option<TaskContext>> = const { Cell::new(None) };
 }
 
-/// What is known about the connection of a task.
+/// The connection and the dials of a task.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskContext {
     /// The connection that the task wrote to last.
