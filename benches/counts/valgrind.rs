@@ -9,7 +9,10 @@ pub const CHILD: &str = "--child";
 /// Repetitions before the count begins. They do one-time work, and fill the sink up to its bounds.
 const WARM_UP: u64 = 32 << 10;
 const TIMES: u64 = 8 << 10;
-/// Repetitions of a slow scene.
+/// The same for a long scene.
+const LONG_WARM_UP: u64 = 1 << 10;
+const LONG_TIMES: u64 = 1 << 10;
+/// Repetitions of a scene that cannot be repeated without new preparation.
 const FEW: u64 = 4;
 
 /// Returns the instructions of one repetition of the scene `name`, counted on the processor `cpu`.
@@ -39,7 +42,11 @@ pub fn count(name: &str, cpu: usize) -> f64 {
 /// Runs a scene in the child process.
 pub fn run(scene: &Scene) {
     let mut work = (scene.prepare)();
-    let (warm_up, times) = if work.most() == 1 { (1, FEW) } else { (WARM_UP, TIMES) };
+    let (warm_up, times) = match work.most() {
+        1 => (1, FEW),
+        _ if scene.is_long => (LONG_WARM_UP, LONG_TIMES),
+        _ => (WARM_UP, TIMES),
+    };
     run_in_batches(&mut *work, warm_up, |run| run());
     run_in_batches(&mut *work, times, nettrace_measured);
     println!("{times}");

@@ -20,15 +20,16 @@ use nettrace::{
 use tower::Layer;
 
 pub(super) fn scenes() -> Vec<Scene> {
-    vec![
+    let scenes = vec![
         untraced("layers/kept alive, untraced", true),
         traced("layers/kept alive, off", true, TraceSink::disabled, false),
-        traced("layers/kept alive", true, TraceSink::new, false),
-        traced("layers/kept alive, captured", true, TraceSink::new, true),
+        traced("layers/kept alive", true, loopback::sink, false),
+        traced("layers/kept alive, captured", true, loopback::sink, true),
         untraced("layers/new connection, untraced", false),
         traced("layers/new connection, off", false, TraceSink::disabled, false),
-        traced("layers/new connection", false, TraceSink::new, false),
-    ]
+        traced("layers/new connection", false, loopback::sink, false),
+    ];
+    scenes.into_iter().map(Scene::long).collect()
 }
 
 fn untraced(name: &'static str, is_kept: bool) -> Scene {

@@ -1,12 +1,18 @@
 //! Requests over the loopback interface to a server that is a task of the same thread.
 
 use super::Again;
+use nettrace::{Retention, TraceSink};
 use std::{fmt::Debug, str::FromStr};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     runtime::{self, Runtime},
 };
+
+/// Creates a sink that is full after a few hundred requests, so that evictions are counted, too.
+pub(super) fn sink() -> TraceSink {
+    TraceSink::builder().retention(Retention::bounded().requests(256).connections(256)).build()
+}
 
 /// Returns work that makes one request over HTTP/1.1 after the other to a server of its own.
 pub(super) fn requests<U>(get: impl AsyncFn(U)) -> Again<impl FnMut()>

@@ -19,6 +19,8 @@ pub struct Scene {
     pub prepare: Box<dyn Fn() -> Box<dyn Work>>,
     /// Whether its instructions are compared with the stored ones. Not set if other scenes are compared with this one.
     pub is_guarded: bool,
+    /// Whether fewer repetitions are counted, because each takes tens of thousands of instructions.
+    pub is_long: bool,
 }
 
 /// Work that is prepared once and measured repeatedly.
@@ -70,7 +72,13 @@ pub fn run_in_batches(work: &mut dyn Work, times: u64, mut measure: impl FnMut(&
 impl Scene {
     fn new<W: Work + 'static>(name: impl Into<String>, prepare: impl Fn() -> W + 'static) -> Self {
         let prepare = Box::new(move || Box::new(prepare()) as Box<dyn Work>);
-        Scene { name: name.into(), prepare, is_guarded: true }
+        Scene { name: name.into(), prepare, is_guarded: true, is_long: false }
+    }
+
+    /// Has fewer repetitions counted.
+    fn long(mut self) -> Self {
+        self.is_long = true;
+        self
     }
 
     /// Leaves the scene out of the guard: it does not use nettrace, or takes minutes under valgrind.

@@ -6,15 +6,16 @@ use nettrace::{TraceSink, reqwest::TraceClient, tls::TraceTlsLayer};
 use reqwest::{Client, ClientBuilder, Error, Response, Url};
 
 pub(super) fn scenes() -> Vec<Scene> {
-    vec![
+    let scenes = vec![
         Scene::new("reqwest/untraced", || {
             let client = plain().build().expect("a client");
             requests(async move |url| client.get(url).send().await)
         })
         .unguarded(),
         observed("reqwest/off", TraceSink::disabled),
-        observed("reqwest/observed", TraceSink::new),
-    ]
+        observed("reqwest/observed", loopback::sink),
+    ];
+    scenes.into_iter().map(Scene::long).collect()
 }
 
 fn observed(name: &'static str, sink: fn() -> TraceSink) -> Scene {

@@ -19,11 +19,12 @@ pub(super) fn scenes() -> Vec<Scene> {
     let traced = |sink: fn() -> TraceSink| {
         move || calls(move |endpoint| nettrace::tonic::connect_lazy(&sink(), endpoint))
     };
-    vec![
+    let scenes = vec![
         Scene::new("tonic/untraced", || calls(|endpoint| endpoint.connect_lazy())).unguarded(),
         Scene::new("tonic/off", traced(TraceSink::disabled)),
-        Scene::new("tonic/traced", traced(TraceSink::new)),
-    ]
+        Scene::new("tonic/traced", traced(loopback::sink)),
+    ];
+    scenes.into_iter().map(Scene::long).collect()
 }
 
 /// Returns work that makes one call after the other over a channel, which needs a runtime to be created.

@@ -123,18 +123,20 @@ impl TracedRequest {
     fn responded<R>(&mut self, response: &mut Response<R>) {
         let Some(request) = self.recorder.request() else { return };
         let handle = self.handle.take().unwrap_or_else(|| RequestHandle::of(request));
-        // The client's report tells when it chose the connection. Mostly an earlier poll has seen it.
-        let extension = response.extensions().get::<TraceExtension>();
-        if !extension.is_some_and(|extension| request.is_on(extension.conn())) {
-            self.link_connection();
-        }
         // Each extension is a box of its own. If the connection is among them, the handle goes into that one.
         match response.extensions_mut().get_mut::<TraceExtension>() {
             Some(extension) => {
+                // The client's report tells when it chose the connection. Mostly an earlier poll has seen it.
+                if self.capture.is_some() && !request.is_on(extension.conn()) {
+                    self.link_connection();
+                }
                 request.link(extension.conn());
                 extension.set_request(handle);
             }
-            None => drop(response.extensions_mut().insert(handle)),
+            None => {
+                self.link_connection();
+                response.extensions_mut().insert(handle);
+            }
         }
         self.recorder.response(response.status(), response.version(), response.headers());
     }
