@@ -84,7 +84,7 @@ pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     flows: HashMap<Flow, SmallVec<[FlowLifetime; 1]>>,
-    /// For each connection the flow that its socket has, and then those that NAT made of it.
+    /// The flows of each connection: first that of its socket, then those that NAT made of it.
     of_conn: HashMap<TraceId, SmallVec<[Flow; 1]>>,
     /// Flows with the times of their closes, in that order.
     closed: VecDeque<(Nanos, Flow, Owner)>,

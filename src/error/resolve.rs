@@ -29,7 +29,7 @@ pub(crate) mod rcode {
     pub(crate) const REFUSED: u16 = 5;
 }
 
-/// What went wrong, and at which nameserver.
+/// The error of a lookup, with the nameserver that caused it.
 #[derive(Debug)]
 pub(crate) struct LookupError {
     pub(crate) kind: ResolveErrorKind,

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// What is set on a socket before it connects. By default nothing is.
+/// The options that are set on a socket before it connects. None are by default.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SocketOptions {
     /// The local address to bind to. Must be of the family of the remote address; `None` leaves it to the kernel.

@@ -42,7 +42,7 @@ struct Inner {
     scheme: ProxyScheme,
     authority: Authority,
     credentials: Credentials,
-    /// What the inner connector is called with to reach the proxy.
+    /// The URI with which the inner connector is called to reach the proxy.
     uri: Uri,
     /// The URL with masked credentials, as records show it.
     name: ProxyName,

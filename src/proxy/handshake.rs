@@ -1,4 +1,4 @@
-//! What both ways to ask a proxy for a tunnel, CONNECT and SOCKS5, need: the destination, and a time limit.
+//! The parts that both handshakes with a proxy share, CONNECT and SOCKS5: the destination, and a time limit.
 
 use super::Proxy;
 use crate::{

@@ -21,7 +21,7 @@ impl ProxySelector {
     ///
     /// # Errors
     ///
-    /// Those of [`select`](Self::select).
+    /// Returns the errors of [`select`](Self::select).
     pub(crate) fn route(
         &self,
         destination: &Uri,

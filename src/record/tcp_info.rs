@@ -35,7 +35,7 @@ optional! {
     pub struct TcpInfo {
         /// When the information was read.
         pub at: Timestamp,
-        /// What had just happened to the connection.
+        /// The event after which the information was read.
         pub event: TcpInfoEvent,
         ..
         /// The state of the connection (`tcpi_state`).

@@ -1,4 +1,4 @@
-//! What a request knows about its connection.
+//! The extension with which a request names its connection.
 
 use crate::{ConnRef, connect::TracedIo};
 #[cfg(feature = "tls")]

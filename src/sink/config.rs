@@ -1,4 +1,5 @@
-//! What a sink records, and how much of it it keeps. Set with [`TraceSinkBuilder`](super::TraceSinkBuilder).
+//! The settings of a sink: what it records, and how much of it it keeps. They are set with
+//! [`TraceSinkBuilder`](super::TraceSinkBuilder).
 
 use super::{ids::IdFormat, probe::Probe, subscriber::Subscriber};
 use http::HeaderName;

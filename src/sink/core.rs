@@ -1,4 +1,4 @@
-//! What every recorder of a sink shares: its clock, its configuration, and whether it still records.
+//! The state that all recorders of a sink share: its clock, its configuration, and whether it still records.
 
 #[cfg(feature = "_record")]
 use super::registry::IdAllocator;

@@ -18,7 +18,7 @@ pub type ProbeSocket<'a> = std::os::fd::BorrowedFd<'a>;
 #[cfg(windows)]
 pub type ProbeSocket<'a> = std::os::windows::io::BorrowedSocket<'a>;
 
-/// What happened to a connection when a probe is called.
+/// The event for which a probe is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProbeEvent {

@@ -191,7 +191,7 @@ impl<C: ConfigSource> TraceTlsLayerBuilder<C> {
     ///
     /// # Errors
     ///
-    /// As [`try_build`](Self::try_build).
+    /// Returns the errors of [`try_build`](Self::try_build).
     pub fn into_config(self) -> Result<ClientConfig, TlsError> {
         Ok(Arc::unwrap_or_clone(self.settings()?.config))
     }

@@ -42,7 +42,7 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// What decides whether a server certificate is trusted.
+/// The decision on which server certificates are trusted.
 #[derive(Clone, Debug)]
 pub(super) enum Trust {
     /// The verifier of the operating system.

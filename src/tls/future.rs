@@ -23,7 +23,7 @@ pin_project! {
     }
 }
 
-/// What a handshake starts with once the connection is there.
+/// A handshake that begins once the connection is there.
 pub(super) struct PendingHandshake {
     pub(super) name: ServerName<'static>,
     pub(super) connector: TlsConnector,

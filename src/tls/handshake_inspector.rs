@@ -20,7 +20,7 @@ const MAX_MESSAGE_BYTES: usize = 2048;
 const RECORD_HEADER_LEN: usize = 5;
 const MESSAGE_HEADER_LEN: usize = 4;
 
-/// What both directions of one handshake have said so far.
+/// The state of one handshake, from both of its directions.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeInspector {
     received: Direction,

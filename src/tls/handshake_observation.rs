@@ -1,4 +1,4 @@
-//! What becomes known of one handshake while it runs.
+//! The observations of one handshake while it runs.
 //!
 //! A failed handshake leaves no connection that could be asked. So the bytes are inspected as they pass
 //! (`HandshakeTap`), and the verifier reports the certificates that it is shown. One verifier serves all handshakes,
@@ -15,7 +15,7 @@ use rustls::{CertificateError, Error, pki_types::CertificateDer};
 use super::{certificate::ChainCache, handshake_inspector::HandshakeInspector};
 use crate::{scoped, sink::PeerChain, sync::IgnorePoison};
 
-/// What is known of a handshake so far: its unencrypted messages and the peer's certificates.
+/// The observations of a handshake so far: its unencrypted messages and the peer's certificates.
 #[derive(Debug)]
 pub(crate) struct HandshakeObservation {
     chains: Arc<ChainCache>,

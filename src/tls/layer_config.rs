@@ -5,7 +5,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use super::certificate::ChainCache;
 use crate::{error::TlsError, sink::TraceSink};
 
-/// What all connectors of one [`TraceTlsLayer`](super::TraceTlsLayer) share.
+/// The settings that all connectors of one [`TraceTlsLayer`](super::TraceTlsLayer) share.
 #[derive(Debug)]
 pub(super) struct LayerConfig {
     pub(super) sink: TraceSink,
@@ -17,7 +17,7 @@ pub(super) struct LayerConfig {
     pub(super) chains: Arc<ChainCache>,
 }
 
-/// What a handshake needs of the layer.
+/// The settings of the layer that a handshake needs.
 #[derive(Debug)]
 pub(super) struct ClientSettings {
     pub(super) config: Arc<ClientConfig>,

@@ -17,7 +17,7 @@ pub(super) struct Block {
     pub(super) begin: i64,
     pub(super) end: i64,
     pub(super) rows: Vec<Row>,
-    /// What belongs to the block but happened at another time, each with a scale of its own.
+    /// Rows that belong to the block but happened at another time, each with a scale of its own.
     pub(super) sections: Vec<Section>,
     /// Lines over the full width below the rows, mostly errors.
     pub(super) remarks: Vec<Line>,

@@ -33,7 +33,7 @@ pub(super) struct Index<'a> {
     /// The same requests, by memory address, since several may have the same identifier.
     connects: HashSet<*const HttpReqTrace>,
     proxy_tunnels: HashSet<&'a str>,
-    /// What is drawn with each request, by the request's index.
+    /// The rows that are drawn with each request, by the index of the request.
     placements: HashMap<usize, Placement<'a>>,
     /// The dials and connections that belong to no request.
     pub(super) unattributed: Vec<ConnSource<'a>>,
@@ -76,9 +76,9 @@ impl ConnSource<'_> {
 /// The dials, connections and tunnels that are drawn with a request.
 #[derive(Default)]
 struct Placement<'a> {
-    /// Those that the request caused.
+    /// The dials and connections that the request caused.
     own: Vec<ConnSource<'a>>,
-    /// Those that made the request's connection but were not caused by it.
+    /// The dials that made the request's connection but were not caused by it.
     earlier: Vec<ConnSource<'a>>,
     /// The request's tunnels over a connection that is not in the trace.
     tunnels: Vec<&'a TlsTunnelTrace>,

@@ -35,7 +35,7 @@ pub(super) fn blocks(index: &Index<'_>) -> Vec<Block> {
     blocks
 }
 
-/// For [`Block::append_errors`]: the block shows no error of its own, so each row shows its error.
+/// The error of a block that shows none, so that [`Block::append_errors`] shows those of its rows.
 const NO_BLOCK_ERROR: &str = "";
 
 fn dial_block(index: &Index<'_>, dial: &DialTrace) -> Block {

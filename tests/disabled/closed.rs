@@ -180,7 +180,7 @@ struct Lookup {
     addresses: Pin<Box<dyn Future<Output = Vec<IpAddr>>>>,
     first: UdpSocket,
     second: UdpSocket,
-    /// What the first nameserver has received, and from where.
+    /// The query that the first nameserver has received, with the address it came from in `client`.
     query: [u8; 512],
     client: SocketAddr,
 }

@@ -47,7 +47,7 @@ struct Absolute {
     zone: Zone,
 }
 
-/// As few fraction digits as needed, like Go.
+/// Stands for as few fraction digits as are needed, like in Go.
 const SHORTEST: u8 = u8::MAX;
 
 /// The notation of the offset.

@@ -35,7 +35,7 @@ pub(super) struct Config {
     pub(super) no_aaaa: bool,
 }
 
-/// What the program sets itself. `None` leaves the system's setting.
+/// The settings of the program. `None` leaves the system's setting.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overrides {
     pub(super) nameservers: Option<Vec<SocketAddr>>,

@@ -33,7 +33,7 @@ const MIN_UDP_BUFFER: usize = 4096;
 /// Initial capacity for a reply over TCP, in bytes.
 const MIN_TCP_BUFFER: usize = 2048;
 
-/// What all exchanges of a lookup share.
+/// The state that all exchanges of a lookup share.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) dial: DialRef,
@@ -145,7 +145,7 @@ impl Exchange {
     }
 }
 
-/// What is needed to recognise the reply to a query.
+/// The parts of a query by which its reply is recognised.
 struct QueryContext<'a> {
     attempt: QueryAttempt,
     question: &'a Question,

@@ -1,4 +1,4 @@
-//! From a host string to the names that are looked up for it.
+//! Converts a host into the names that are looked up for it.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -26,7 +26,7 @@ pub(super) struct QueryAttempt {
     pub(super) edns: bool,
 }
 
-/// What a reply means.
+/// The meaning of a reply.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     Addresses(Vec<IpAddr>),

@@ -138,7 +138,7 @@ fn read(path: &Path) -> io::Result<Content> {
     }
 }
 
-/// What changes when the content of a file changes, without reading it.
+/// The metadata of a file that changes with its content, so that the file need not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileVersion {
     modified: Option<SystemTime>,

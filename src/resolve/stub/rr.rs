@@ -27,9 +27,9 @@ pub(super) struct Answer<'a> {
 /// The data of an answer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Value<'a> {
-    /// Of an A or AAAA record.
+    /// The address of an A or AAAA record.
     Address(IpAddr),
-    /// Of a CNAME, NS or PTR record; the host of an MX record.
+    /// The name in a CNAME, NS or PTR record, or the host of an MX record.
     Name(WireName<'a>),
     Other,
 }

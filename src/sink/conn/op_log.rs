@@ -18,7 +18,7 @@ pub(crate) struct OpLog {
     tail: Mutex<Option<Box<Tail>>>,
 }
 
-/// What only a connection of many operations has, or one with an error that has no number.
+/// The part of a log that only a connection of many operations has, or one with an error that has no number.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     pub(super) newest: VecDeque<Arc<Segment>>,

@@ -36,7 +36,7 @@ impl ConnRef {
     }
 }
 
-/// What the conntrack probe of this crate asks.
+/// The questions of the conntrack probe of this crate.
 #[cfg(all(feature = "conntrack", target_os = "linux"))]
 impl ConnRef {
     /// Passes the stored entry to `look`; returns `None` if there is none.

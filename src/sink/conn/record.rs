@@ -31,7 +31,7 @@ pub(crate) enum Transport {
 
 /// The state of a connection, or of an attempt at one.
 ///
-/// What is not atomic is set before the record is shared.
+/// Fields that are not atomic are set before the record is shared.
 pub(crate) struct ConnRecord {
     /// `None` if nothing is known of the connection except that something runs over it.
     pub(crate) id: Option<RecordId>,

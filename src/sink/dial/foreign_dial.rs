@@ -20,7 +20,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What was seen of a TLS handshake of another crate.
+/// The observations of a TLS handshake of another crate.
 #[derive(Debug)]
 pub(crate) struct ForeignTunnel {
     pub(crate) server_name: Text,

@@ -64,7 +64,7 @@ pub(crate) enum ConnSlot {
 /// The size of the counters of an `Arc`.
 const ARC_COUNTER_BYTES: usize = 2 * size_of::<usize>();
 
-/// What is known of a dial when it begins.
+/// The facts about a dial that are known when it begins.
 pub(crate) struct DialHead {
     pub(crate) id: RecordId,
     pub(crate) begin: Tick,
@@ -118,7 +118,7 @@ impl GroupState {
     }
 }
 
-/// What becomes known of a dial while it runs.
+/// The facts about a dial that become known while it runs.
 #[derive(Clone, Default)]
 pub(crate) struct DialState {
     /// When nobody needed the dial any more. In a trace it is `ctxCloseAt`, after the context of Go's `DialContext`.

@@ -41,7 +41,7 @@ pub(crate) struct DnsRecorder {
     ignored: Ignored,
 }
 
-/// What is kept of replies that are not used.
+/// The counts of replies that are not used.
 #[derive(Debug, Default)]
 struct Ignored {
     replies: usize,

@@ -1,4 +1,4 @@
-//! What a request refers to besides its first connection, and other data that most requests do not have.
+//! The links of a request besides its first connection, and other data that most requests do not have.
 
 use super::{headers::CapturedHeaders, record::RequestRef};
 #[cfg(any(feature = "connect", feature = "request"))]

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-/// What the value of a header field is, as far as it may hold secrets.
+/// The kind of a header field, which decides how much of its value may be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldKind {
     /// Named by the user as one whose value is recorded as it is.

@@ -33,7 +33,7 @@ enum Value {
     Length(u32),
     /// The number of bytes of what is shown.
     Shown(u32),
-    /// As many bytes of what is shown as there was room for, of a longer value.
+    /// A value that was truncated, with the number of bytes that are shown and that it had.
     Cut {
         shown: u32,
         length: u32,

@@ -23,7 +23,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64},
 };
 
-/// What is known of a request when it is handed to a client.
+/// The head of a request that is handed to a client or came to a server.
 pub(crate) struct RequestHead<'a> {
     pub(crate) method: &'a Method,
     pub(crate) uri: &'a Uri,

@@ -1,4 +1,4 @@
-//! What a traced response carries in its extensions: its connection, and the handle of its request.
+//! The extension of a traced response: its connection, and the handle of its request.
 //!
 //! Both share one entry, which hyper-util clones from the connection's [`Connected`] into each response.
 //! `http::Extensions` is a map of boxes: an entry of its own for the handle would cost an allocation a request.

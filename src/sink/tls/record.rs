@@ -7,7 +7,7 @@ use crate::{
     sink::{clock::Tick, record_id::RecordId, registry::end::End},
 };
 
-/// What a handshake negotiated, or as much of it as became known.
+/// The parameters that a handshake negotiated, as far as they became known.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFacts {
     pub(crate) tls_version: Text,
