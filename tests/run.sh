@@ -41,7 +41,7 @@ main() {
     # All tests run with all features. Those of TLS and of the command also run with the cryptography that is the
     # default, which is not used where both are on.
     part "All features"
-    run_tests --workspace --all-features
+    run_tests --all-features
     part "ring alone"
     run_tests --features full --test tls --test cli
     local features test
@@ -51,7 +51,7 @@ main() {
         run_tests --lib --no-default-features --features "${features/#none/}"
     done 3< <(grep -v "^#" tests/feature-sets)
     part "Examples"
-    cargo build --locked --workspace --all-features --bins --examples
+    cargo build --locked --all-features --examples
     load_generator
     part "Documentation tests"
     logged cargo test --locked --all-features --doc
@@ -101,7 +101,7 @@ count() {
 }
 
 load() {
-    "${CARGO_TARGET_DIR:-target}/debug/nettrace-load" "$@"
+    cargo run --locked --quiet -p nettrace-load -- "$@"
 }
 
 usage() {
