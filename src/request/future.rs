@@ -126,8 +126,8 @@ impl TracedRequest {
         // Each extension is a box of its own. If the connection is among them, the handle goes into that one.
         match response.extensions_mut().get_mut::<TraceExtension>() {
             Some(extension) => {
-                // The client's report tells when it chose the connection. Mostly an earlier poll has seen it.
-                if self.capture.is_some() && !request.is_on(extension.conn()) {
+                // Only the client's report tells when it chose the connection. Usually an earlier poll has seen it.
+                if self.capture.is_some() && !request.is_only_linked_to(extension.conn()) {
                     self.link_connection();
                 }
                 request.link(extension.conn());

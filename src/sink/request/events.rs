@@ -107,7 +107,7 @@ impl RequestRef {
                 // The request has ended in the meantime, or another thread was faster.
                 conn.group.release();
             }
-            Some(_) if self.is_on(conn) => return false,
+            Some(_) if self.is_only_linked_to(conn) => return false,
             Some(_) => {}
         }
         self.moved_to(conn)
@@ -115,12 +115,13 @@ impl RequestRef {
 
     /// Returns `true` if the request is linked to this connection, and has not been linked to others.
     #[inline]
-    pub(crate) fn is_on(&self, conn: &ConnRef) -> bool {
+    pub(crate) fn is_only_linked_to(&self, conn: &ConnRef) -> bool {
         let first = self.record.conn.get();
         matches!(first, Some(FirstConn::Given(first)) if first.is_same(conn)) && !self.record.end.has_links()
     }
 
-    /// Links the request to another connection than the first. When it was chosen is not known yet.
+    /// Links the request to another connection than the first, and clears the time at which one was chosen:
+    /// [`acquired`](Self::acquired) sets it anew.
     #[cold]
     fn moved_to(&self, conn: &ConnRef) -> bool {
         let Some(first) = self.record.first_conn() else { return false };
