@@ -22,7 +22,7 @@ where
     requests_to(serve, |url: U| async move || get(url.clone()).await)
 }
 
-/// Returns work that calls the client, created in a runtime for the URL of the server, again and again.
+/// Returns work that calls a client. It is created inside a runtime, with the URL of the server.
 pub(super) fn requests_to<U, S, C>(
     serve: impl FnOnce(TcpListener) -> S,
     client: impl FnOnce(U) -> C,

@@ -17,7 +17,7 @@ mod trace;
 pub struct Scene {
     pub name: String,
     pub prepare: Box<dyn Fn() -> Box<dyn Work>>,
-    /// Whether its instructions are compared with the stored ones. Not set if other scenes are compared with this one.
+    /// Whether its instructions are compared with the stored ones.
     pub is_guarded: bool,
     /// Whether fewer repetitions are counted, because each takes tens of thousands of instructions.
     pub is_long: bool,
@@ -75,7 +75,7 @@ impl Scene {
         Scene { name: name.into(), prepare, is_guarded: true, is_long: false }
     }
 
-    /// Has fewer repetitions counted.
+    /// Reduces the repetitions that are counted.
     fn long(mut self) -> Self {
         self.is_long = true;
         self
