@@ -17,4 +17,4 @@ if ! command -v valgrind >/dev/null; then
     [[ ${NETTRACE_LAB-} != require ]] || exit 1
     exit 0
 fi
-exec cargo bench --locked --features _bench --bench instructions -- "$@"
+exec cargo bench --locked -p nettrace-benches --bench instructions -- "$@"

@@ -99,6 +99,6 @@ fn check(filter: &str) -> ExitCode {
 fn update(filter: &str) -> ExitCode {
     let now = count(filter, |name, now| println!("{name:<28}{now:>16.1}"));
     Baseline::load().with(filter, now).store();
-    println!("\nStored in {}", baseline::FILE);
+    println!("\nStored in benches/{}", baseline::FILE);
     ExitCode::SUCCESS
 }

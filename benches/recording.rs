@@ -1,4 +1,4 @@
-//! The time of recording and of snapshots: `cargo bench --features _bench --bench recording [-- FILTER]`.
+//! The time of recording and of snapshots: `cargo bench -p nettrace-benches --bench recording [-- FILTER]`.
 
 mod scenes;
 

@@ -1,5 +1,5 @@
 //! How long recording waits for other threads that read the trace or write to it at the same time:
-//! `cargo bench --features _bench --bench waits`
+//! `cargo bench -p nettrace-benches --bench waits`
 //!
 //! Each line has percentiles of the time that recording takes while another thread does what the line says. The lines
 //! of a table are measured in turn, and are to be compared with the first. With fewer than two processors the times are

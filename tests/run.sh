@@ -38,12 +38,12 @@ main() {
     packages "$install"
     choose_runner
 
-    # All tests run with all features. Those of TLS and of the command also run with the cryptography that is the
-    # default, which is not used where both are on.
+    # All tests run with all features. Those of TLS and of the command also run with the features of the command, and
+    # so with the cryptography that is the default and is not used where both are on.
     part "All features"
     run_tests --all-features
-    part "ring alone"
-    run_tests --features full --test tls --test cli
+    part "Command, ring alone"
+    run_tests --no-default-features --features cli --lib --test tls --test cli
     local features test
     while read -r features test <&3; do
         [[ $test == test ]] || continue
@@ -59,6 +59,8 @@ main() {
     models
     part "Interpreted (miri)"
     interpreted
+    part "Hostile peers, optimised"
+    hostile
 
     closing_line
 }
@@ -179,6 +181,13 @@ interpreted() {
     else
         echo "LEFT OUT: this toolchain has no miri (the crate has no unsafe code of its own)."
     fi
+}
+
+# Runs the tests that bound time. The bounds hold for optimised code alone.
+hostile() {
+    local profile=--profile
+    [[ ${runner[1]} == test ]] || profile=--cargo-profile
+    logged "${runner[@]}" "$profile" bench -p nettrace-benches --test hostile
 }
 
 logged() {

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf, process::Command};
 
-pub const FILE: &str = "benches/instructions.json";
+/// The file's path in this package.
+pub const FILE: &str = "instructions.json";
 
 /// The tolerated difference, as a fraction of the stored count.
 const TOLERATED: f64 = 0.05;

@@ -6,6 +6,7 @@
 
 pub mod alloc;
 pub mod background;
+#[cfg(feature = "check")]
 pub mod check;
 pub mod collector;
 pub mod curl;
@@ -20,6 +21,7 @@ pub mod nginx;
 pub mod openssl;
 pub mod pipe;
 pub mod pki;
+#[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod process;
 pub mod proxies;

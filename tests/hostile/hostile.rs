@@ -2,7 +2,6 @@
 //!
 //! cargo-nextest runs each test in a process of its own. The allocator counts what each thread allocates, so servers
 //! whose memory must not be counted run on other threads.
-#![cfg(all(feature = "client", feature = "server", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod budget;
 mod certificates;
