@@ -38,12 +38,12 @@ main() {
     packages "$install"
     choose_runner
 
-    # All tests run with all features. Those of TLS and of the command also run with the features of the command, and
-    # so with the cryptography that is the default and is not used where both are on.
+    # All tests run with all features. Those of TLS and of the command also run with the cryptography that is the
+    # default, which is not used where both are on.
     part "All features"
     run_tests --all-features
-    part "Command, ring alone"
-    run_tests --no-default-features --features cli --lib --test tls --test cli
+    part "ring alone"
+    run_tests --features full --lib --test tls --test cli
     local features test
     while read -r features test <&3; do
         [[ $test == test ]] || continue

@@ -5,7 +5,7 @@ use super::{
     mapper::{Boxed, MapBody, Typed},
 };
 use crate::sink::{RequestHandle, RequestHead, RequestRecorder, TraceSink};
-use http::{Request, Uri};
+use http::{Request, Uri, uri};
 use http_body::Body;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use std::{borrow::Cow, sync::Arc};
@@ -105,8 +105,9 @@ impl<M> TraceRequestLayer<M> {
         let Some(origin) = self.origin.as_deref().filter(|_| uri.authority().is_none()) else {
             return Cow::Borrowed(uri);
         };
-        let (mut parts, from) = (uri.clone().into_parts(), origin.clone().into_parts());
-        (parts.scheme, parts.authority) = (from.scheme, from.authority);
+        let mut parts = uri::Parts::default();
+        (parts.scheme, parts.authority) = (origin.scheme().cloned(), origin.authority().cloned());
+        parts.path_and_query = uri.path_and_query().cloned();
         Uri::from_parts(parts).map_or(Cow::Borrowed(uri), Cow::Owned)
     }
 

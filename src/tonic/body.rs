@@ -59,14 +59,18 @@ pin_project! {
 impl LinkedBody {
     /// Links the call to the connection of the task that polls it, if that is the task of a connection.
     fn on_poll(pending: &Cell<Option<PendingRequest>>) {
-        with_context(|context| {
-            let Some(conn) = &context.conn else { return };
-            let Some(request) = pending.take() else { return };
+        let Some(request) = pending.take() else { return };
+        let is_taken = with_context(|context| {
+            let Some(conn) = &context.conn else { return false };
             context.takes_calls = true;
             request.taken_by(conn);
             // The first call is the one that waited for these dials.
             context.dials.drain(..).for_each(|dial| request.served_by(&dial));
+            true
         });
+        if is_taken != Some(true) {
+            pending.set(Some(request));
+        }
     }
 }
 

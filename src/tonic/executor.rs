@@ -36,7 +36,7 @@ where
     E: Executor<Scope<F>>,
 {
     fn execute(&self, task: F) {
-        self.inner.execute(Scope { future: Some(task), context: Some(inherited_context()) });
+        self.inner.execute(Scope { future: Some(task), context: inherited_context() });
     }
 }
 
@@ -44,7 +44,7 @@ where
 /// a task. [`Endpoint::connect_with_connector`](::tonic::transport::Endpoint::connect_with_connector) does, its lazy
 /// variant does not.
 pub fn scope<F: Future>(future: F) -> Scope<F> {
-    Scope { future: Some(future), context: Some(TaskContext::default()) }
+    Scope { future: Some(future), context: Some(Box::default()) }
 }
 
 pin_project! {
@@ -54,13 +54,14 @@ pin_project! {
         // None after it was dropped. It is dropped inside the context, too.
         #[pin]
         future: Option<F>,
-        context: Option<TaskContext>,
+        // None for the task of a call, which needs none.
+        context: Option<Box<TaskContext>>,
     }
 
     impl<F> PinnedDrop for Scope<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _guard = enter_context(this.context);
+            let _guard = this.context.is_some().then(|| enter_context(this.context));
             this.future.set(None);
         }
     }
@@ -71,7 +72,7 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _guard = enter_context(this.context);
+        let _guard = this.context.is_some().then(|| enter_context(this.context));
         this.future.as_pin_mut().expect("only its drop takes it").poll(cx)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 use std::cell::Cell;
 
 thread_local! {
-    static CURRENT: Cell<Option<TaskContext>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Box<TaskContext>>> = const { Cell::new(None) };
 }
 
 /// The connection and the dials of a task.
@@ -27,7 +27,7 @@ pub(super) struct TaskContext {
 }
 
 /// Makes a context the current one until the guard is dropped.
-pub(super) fn enter_context(context: &mut Option<TaskContext>) -> ScopeGuard<'_, TaskContext> {
+pub(super) fn enter_context(context: &mut Option<Box<TaskContext>>) -> ScopeGuard<'_, Box<TaskContext>> {
     scoped::enter(&CURRENT, context)
 }
 
@@ -40,13 +40,14 @@ pub(super) fn without_context<R>(f: impl FnOnce() -> R) -> R {
 
 /// Calls `f` with the current context, if there is one.
 pub(super) fn with_context<R>(f: impl FnOnce(&mut TaskContext) -> R) -> Option<R> {
-    scoped::with_current(&CURRENT, f)
+    scoped::with_current(&CURRENT, |context| f(context))
 }
 
-/// Returns the initial context of a task that the current one starts.
-pub(super) fn inherited_context() -> TaskContext {
-    let context = with_context(|context| TaskContext { takes_calls: false, ..context.clone() });
-    context.unwrap_or_default()
+/// Returns the initial context of a task that the current one starts. Returns `None` if that is a task of a single call,
+/// which the task of a connection starts after it has taken the call.
+pub(super) fn inherited_context() -> Option<Box<TaskContext>> {
+    let context = with_context(|context| (!context.takes_calls).then(|| Box::new(context.clone())));
+    context.unwrap_or_else(|| Some(Box::default()))
 }
 
 #[cfg(test)]
@@ -60,13 +61,15 @@ mod tests {
     #[test]
     fn contexts_nest_and_survive_a_panic() {
         assert_eq!(dials(), None);
-        let mut task = Some(TaskContext { dials: vec![DialRef::default()], ..TaskContext::default() });
+        let mut task =
+            Some(Box::new(TaskContext { dials: vec![DialRef::default()], ..TaskContext::default() }));
         {
             let _guard = enter_context(&mut task);
-            assert_eq!((dials(), inherited_context().dials.len()), (Some(1), 1));
+            let inherited = inherited_context().expect("it takes no calls");
+            assert_eq!((dials(), inherited.dials.len()), (Some(1), 1));
             without_context(|| {
                 assert_eq!(dials(), None);
-                let mut inner = Some(TaskContext::default());
+                let mut inner = Some(Box::default());
                 let _inner = enter_context(&mut inner);
                 assert_eq!(dials(), Some(0));
             });

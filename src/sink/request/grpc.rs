@@ -33,7 +33,8 @@ pub(in crate::sink) fn note(core: &Core, record: &RequestRecord, fields: &Header
     let status =
         status.to_str().ok().and_then(|status| status.parse().ok()).filter(|status| *status < u16::MAX);
     record.grpc_status.store(status.unwrap_or(UNKNOWN) + 1, Relaxed);
-    if let Some(message) = fields.get(&MESSAGE).filter(|_| is_value_wanted(&MESSAGE, &core.config))
+    if is_value_wanted(&MESSAGE, &core.config)
+        && let Some(message) = fields.get(&MESSAGE)
         && let Some(mut links) = record.open_links()
     {
         links.extras_mut().grpc_message = Some(decoded(message));
