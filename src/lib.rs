@@ -110,6 +110,8 @@
 
 #[cfg(all(unix, feature = "capture"))]
 pub mod capture;
+#[cfg(any(feature = "_record_conns", feature = "request"))]
+mod connected;
 #[cfg(any(feature = "connect", feature = "tls"))]
 mod delegate_io;
 mod error;

@@ -5,11 +5,12 @@
 
 use super::TracedIo;
 use crate::{
+    connected::with_extras,
     error::{BoxError, classify},
     record::Text,
     sink::{ConnRef, DialRecorder, Endpoint, TraceSink, Transport},
 };
-use http::{Extensions, Uri};
+use http::{Uri, uri::Authority};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection, HttpInfo},
     rt::TokioIo,
@@ -125,19 +126,16 @@ where
         let dial = std::mem::take(this.dial);
         Poll::Ready(match result {
             Ok(io) => {
-                let mut is_http2 = false;
-                let endpoint = || {
-                    let connected = io.connected();
-                    is_http2 = connected.is_negotiated_h2();
-                    endpoint(&io, &connected)
-                };
+                let mut description = None;
+                let endpoint = || endpoint(&io, description.insert(io.connected()));
                 let conn = dial.adopt(Transport::Tcp, endpoint, *this.above_tls);
                 dial.established(conn.conn_ref());
+                let is_http2 = description.as_ref().is_some_and(Connected::is_negotiated_h2);
                 if let Some(conn) = conn.conn_ref().filter(|_| is_http2) {
                     conn.set_http2();
                 }
                 conn.foreign_connected();
-                Ok(TracedIo::new(io, conn))
+                Ok(TracedIo::new(io, conn).with_description(description))
             }
             Err(error) => {
                 let error = error.into();
@@ -150,9 +148,19 @@ where
 
 /// Returns `host:port` of a URI, where the port defaults to that of the scheme.
 pub(crate) fn destination(uri: &Uri) -> Text {
-    let host = uri.host().unwrap_or_default();
-    let default = if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
-    host_and_port(host, uri.port_u16().unwrap_or(default))
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let without_user_info = authority.rsplit_once('@').map_or(authority, |(_, rest)| rest);
+    // Usually this is the text already: `http` would search it for host and port several times.
+    if without_user_info.rsplit_once(':').is_some_and(|(_, port)| is_canonical_port(port)) {
+        return without_user_info.into();
+    }
+    let default = || if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
+    host_and_port(uri.host().unwrap_or_default(), uri.port_u16().unwrap_or_else(default))
+}
+
+/// Returns `true` for a port as it is displayed: without leading zeros.
+fn is_canonical_port(text: &str) -> bool {
+    text.starts_with(|first: char| matches!(first, '1'..='9')) && text.parse::<u16>().is_ok()
 }
 
 /// Returns `host:port`.
@@ -162,14 +170,13 @@ pub(super) fn host_and_port(host: &str, port: u16) -> Text {
 
 /// Returns the addresses that the stream tells: those of a traced connection inside it, or hyper-util's.
 fn endpoint<T: Connection + 'static>(io: &T, connected: &Connected) -> Endpoint {
-    let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    let (local, remote) = if let Some(inner) = ConnRef::from_extensions(&extras) {
-        (inner.local_addr(), inner.peer_addr())
-    } else {
-        let info = extras.get::<HttpInfo>();
-        (info.map(HttpInfo::local_addr), info.map(HttpInfo::remote_addr))
-    };
+    let (local, remote) = with_extras(connected, |extras| match ConnRef::from_extensions(extras) {
+        Some(inner) => (inner.local_addr(), inner.peer_addr()),
+        None => {
+            let info = extras.get::<HttpInfo>();
+            (info.map(HttpInfo::local_addr), info.map(HttpInfo::remote_addr))
+        }
+    });
     Endpoint { local, remote, path: unix_path(io) }
 }
 
@@ -183,4 +190,28 @@ fn unix_path(io: &dyn Any) -> Option<Box<str>> {
 #[cfg(not(unix))]
 fn unix_path(_: &dyn Any) -> Option<Box<str>> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_has_a_host_and_a_port() {
+        for (uri, expected) in [
+            ("http://web.test", "web.test:80"),
+            ("https://web.test/a:1", "web.test:443"),
+            ("http://web.test:8080/a", "web.test:8080"),
+            ("http://web.test:080", "web.test:80"),
+            ("http://web.test:0", "web.test:0"),
+            ("https://web.test:", "web.test:443"),
+            ("http://user:12@web.test", "web.test:80"),
+            ("http://user:12@web.test:34", "web.test:34"),
+            ("https://[::1]", "[::1]:443"),
+            ("https://[2001:db8::1]:8443", "[2001:db8::1]:8443"),
+            ("/a", ":80"),
+        ] {
+            assert_eq!(destination(&uri.parse().unwrap()), expected, "{uri}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use crate::{
     delegate_io::{delegate_flush_and_shutdown, intercept_write},
     record::TraceId,
     sink::{ConnRecorder, ConnRef, ProbeEvent, ProbeSocket, Tick, describe_conn},
+    sync::IgnorePoison,
 };
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -16,6 +17,7 @@ use pin_project_lite::pin_project;
 use std::{
     fmt, io,
     pin::Pin,
+    sync::Mutex,
     task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -35,6 +37,8 @@ pin_project! {
         ops: OpRecorder,
         // How to lend the socket to probes; `None` if the stream is not a socket of this crate.
         socket: Option<fn(&T) -> ProbeSocket<'_>>,
+        // What the stream answered to `connected()` when the connection was recorded, for the first caller.
+        description: Mutex<Option<Connected>>,
     }
 
     impl<T> PinnedDrop for TracedIo<T> {
@@ -54,7 +58,14 @@ struct OpRecorder {
 
 impl<T> TracedIo<T> {
     pub(crate) fn new(inner: T, conn: ConnRecorder) -> Self {
-        TracedIo { inner: Some(inner), ops: OpRecorder { conn, read: None, write: None }, socket: None }
+        let ops = OpRecorder { conn, read: None, write: None };
+        TracedIo { inner: Some(inner), ops, socket: None, description: Mutex::new(None) }
+    }
+
+    /// Keeps the stream's description, for which a TCP stream has asked the kernel.
+    pub(super) fn with_description(mut self, description: Option<Connected>) -> Self {
+        self.description = Mutex::new(description);
+        self
     }
 
     /// Shows the socket to the probes when the first byte arrives and before it is closed.
@@ -241,7 +252,8 @@ impl<T: hyper::rt::Write> hyper::rt::Write for TracedIo<T> {
 impl<T: Connection> Connection for TracedIo<T> {
     /// Describes the stream, with its `ConnRef` as an extra, which thereby gets into the extensions of every response.
     fn connected(&self) -> Connected {
-        let describe = || self.get_ref().connected();
+        let kept = || self.description.lock().ignore_poison().take();
+        let describe = || kept().unwrap_or_else(|| self.get_ref().connected());
         self.conn_ref().map_or_else(describe, |conn| describe_conn(conn, describe))
     }
 }

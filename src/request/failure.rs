@@ -1,13 +1,13 @@
 //! Records what the error of a request tells about its connection and about what went wrong.
 
-use super::connected::with_conn;
 use crate::{
     Failure,
+    connected::with_extras,
     error::{
         FailureDetail,
         classify::{self, downcast_error},
     },
-    sink::RequestRecorder,
+    sink::{ConnRef, RequestRecorder},
 };
 use hyper_util::client::legacy;
 use std::any::Any;
@@ -16,7 +16,9 @@ use std::any::Any;
 #[cold]
 pub(super) fn record_client_error(error: &dyn Any, mut recorder: RequestRecorder) {
     if let Some(connected) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
-        with_conn(connected, |conn| recorder.conn(conn));
+        with_extras(connected, |extras| {
+            ConnRef::from_extensions(extras).into_iter().for_each(|conn| recorder.conn(conn))
+        });
         if connected.is_negotiated_h2() {
             recorder.set_http2();
         }

@@ -1,5 +1,8 @@
-use super::{TraceResponseBody, connected::with_conn, failure};
-use crate::sink::{RequestHandle, RequestRecorder, TraceExtension};
+use super::{TraceResponseBody, failure};
+use crate::{
+    connected::with_extras,
+    sink::{ConnRef, RequestHandle, RequestRecorder, TraceExtension},
+};
 use http::{Response, header};
 use http_body::Body;
 use hyper_util::client::legacy::connect::CaptureConnection;
@@ -162,7 +165,9 @@ impl Drop for TracedRequest {
 fn link_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     let metadata = capture.connection_metadata();
     let Some(connected) = metadata.as_ref() else { return };
-    with_conn(connected, |conn| recorder.acquired(conn));
+    with_extras(connected, |extras| {
+        ConnRef::from_extensions(extras).into_iter().for_each(|conn| recorder.acquired(conn))
+    });
     if connected.is_negotiated_h2() {
         recorder.set_http2();
     }

@@ -28,7 +28,6 @@
 //! | interim responses (1xx) | over HTTP/1, with [`informational`](TraceRequestLayer::informational) |
 
 mod body;
-mod connected;
 pub(crate) mod failure;
 mod future;
 mod layer;

@@ -2,12 +2,13 @@
 
 use crate::{
     connect::destination,
+    connected::with_extras,
     error::{BoxError, classify},
     reqwest::addr_index::{AddrIndex, AddrPair, Origin, addr_pair},
     sink::{DialRecorder, Endpoint, TraceSink},
     tls::foreign_handshakes::{ForeignHandshakes, Outcome, SharedChainCache},
 };
-use http::{Extensions, Uri};
+use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use pin_project_lite::pin_project;
 use std::{
@@ -237,9 +238,7 @@ impl Drop for DialInProgress {
 }
 
 fn addresses_of(connected: &Connected) -> Option<AddrPair> {
-    let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    addr_pair(&extras)
+    with_extras(connected, addr_pair)
 }
 
 /// Returns the error of rustls that an error is or contains. `source` of an I/O error skips the error inside it.

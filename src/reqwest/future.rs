@@ -4,6 +4,7 @@
 
 use super::addr_index::{AddrIndex, AddrPair, Origin, addr_pair};
 use crate::{
+    connected::with_extras,
     error::classify,
     request::TraceResponseBody,
     sink::{ConnRef, RequestHandle, RequestRecorder, TraceExtension},
@@ -112,9 +113,7 @@ impl InFlight {
 
     fn failed(self, error: &Error) {
         if let Some(connected) = of_error(error) {
-            let mut extras = Extensions::new();
-            connected.get_extras(&mut extras);
-            self.link(addr_pair(&extras), error.url());
+            self.link(with_extras(connected, addr_pair), error.url());
         }
         let mut recorder = self.recorder;
         recorder.failed(classify::failure_detail(error));

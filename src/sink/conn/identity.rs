@@ -5,8 +5,7 @@
 //! wants only the identity sets a thread-local before it calls `connected()`, and the stream puts the identity there.
 
 use super::conn_ref::ConnRef;
-use crate::{scoped, sink::request::response_ext::TraceExtension};
-use http::Extensions;
+use crate::{connected::with_extras, scoped, sink::request::response_ext::TraceExtension};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::cell::Cell;
 
@@ -27,11 +26,7 @@ impl ConnRef {
         match scoped::scope_and_take(&IDENTITY_QUERY, IdentityQuery::Pending, || io.connected()) {
             (_, Some(IdentityQuery::Answered(conn))) => Some(conn),
             // A stream that does not know of the query, or a wrapper that answers with a copy made before.
-            (connected, _) => {
-                let mut extras = Extensions::new();
-                connected.get_extras(&mut extras);
-                ConnRef::from_extensions(&extras).cloned()
-            }
+            (connected, _) => with_extras(&connected, |extras| ConnRef::from_extensions(extras).cloned()),
         }
     }
 }
