@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use std::{
     cell::Cell,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -62,10 +63,13 @@ impl LinkedBody {
         let Some(request) = pending.take() else { return };
         let is_taken = with_context(|context| {
             let Some(conn) = &context.conn else { return false };
-            context.takes_calls = true;
             request.taken_by(conn);
-            // The first call is the one that waited for these dials.
-            context.dials.drain(..).for_each(|dial| request.served_by(&dial));
+            if !context.takes_calls {
+                let context = Arc::make_mut(context);
+                context.takes_calls = true;
+                // The first call is the one that waited for these dials.
+                context.dials.drain(..).for_each(|dial| request.served_by(&dial));
+            }
             true
         });
         if is_taken != Some(true) {

@@ -17,6 +17,7 @@ use std::{
     any::Any,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -101,7 +102,7 @@ where
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        with_context(|context| *context = TaskContext::default());
+        with_context(|context| *Arc::make_mut(context) = TaskContext::default());
         let mut watch = self.sink.is_enabled().then(|| DialWatch::start(self.limit));
         LinkConnectFuture { inner: observe_dials(&mut watch, || self.inner.call(uri)), watch }
     }
@@ -149,7 +150,7 @@ fn observe_dials<R>(watch: &mut Option<DialWatch>, poll: impl FnOnce() -> R) -> 
     let (result, begun) = DialRef::collect_begun(|| without_context(poll));
     for dial in begun {
         watch.dials.push(dial.clone());
-        with_context(|context| context.dials.push(dial));
+        with_context(|context| Arc::make_mut(context).dials.push(dial));
     }
     result
 }
@@ -232,7 +233,7 @@ impl<T> LinkIo<T> {
                 _ => false,
             };
             if !is_known {
-                context.conn.clone_from(conn);
+                Arc::make_mut(context).conn.clone_from(conn);
             }
         });
     }

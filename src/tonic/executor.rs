@@ -1,6 +1,6 @@
 //! The executor of a channel, which gives each task a context.
 
-use super::task_context::{TaskContext, enter_context, inherited_context};
+use super::task_context::{SharedContext, enter_context, inherited_context};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioExecutor;
 use pin_project_lite::pin_project;
@@ -44,7 +44,7 @@ where
 /// a task. [`Endpoint::connect_with_connector`](::tonic::transport::Endpoint::connect_with_connector) does, its lazy
 /// variant does not.
 pub fn scope<F: Future>(future: F) -> Scope<F> {
-    Scope { future: Some(future), context: Some(Box::default()) }
+    Scope { future: Some(future), context: Some(SharedContext::default()) }
 }
 
 pin_project! {
@@ -55,7 +55,7 @@ pin_project! {
         #[pin]
         future: Option<F>,
         // None for the task of a call, which needs none.
-        context: Option<Box<TaskContext>>,
+        context: Option<SharedContext>,
     }
 
     impl<F> PinnedDrop for Scope<F> {

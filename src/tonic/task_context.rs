@@ -8,11 +8,14 @@ use crate::{
     scoped::{self, ScopeGuard},
     sink::{ConnRef, DialRef},
 };
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 thread_local! {
-    static CURRENT: Cell<Option<Box<TaskContext>>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<SharedContext>> = const { Cell::new(None) };
 }
+
+/// The context of a task. A task that it starts shares it until one of them changes it (by [`Arc::make_mut`]).
+pub(super) type SharedContext = Arc<TaskContext>;
 
 /// The connection and the dials of a task.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +30,7 @@ pub(super) struct TaskContext {
 }
 
 /// Makes a context the current one until the guard is dropped.
-pub(super) fn enter_context(context: &mut Option<Box<TaskContext>>) -> ScopeGuard<'_, Box<TaskContext>> {
+pub(super) fn enter_context(context: &mut Option<SharedContext>) -> ScopeGuard<'_, SharedContext> {
     scoped::enter(&CURRENT, context)
 }
 
@@ -39,15 +42,15 @@ pub(super) fn without_context<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Calls `f` with the current context, if there is one.
-pub(super) fn with_context<R>(f: impl FnOnce(&mut TaskContext) -> R) -> Option<R> {
-    scoped::with_current(&CURRENT, |context| f(context))
+pub(super) fn with_context<R>(f: impl FnOnce(&mut SharedContext) -> R) -> Option<R> {
+    scoped::with_current(&CURRENT, f)
 }
 
 /// Returns the initial context of a task that the current one starts. Returns `None` if that is a task of a single call,
 /// which the task of a connection starts after it has taken the call.
-pub(super) fn inherited_context() -> Option<Box<TaskContext>> {
-    let context = with_context(|context| (!context.takes_calls).then(|| Box::new(context.clone())));
-    context.unwrap_or_else(|| Some(Box::default()))
+pub(super) fn inherited_context() -> Option<SharedContext> {
+    let context = with_context(|context| (!context.takes_calls).then(|| context.clone()));
+    context.unwrap_or_else(|| Some(SharedContext::default()))
 }
 
 #[cfg(test)]
@@ -62,14 +65,14 @@ mod tests {
     fn contexts_nest_and_survive_a_panic() {
         assert_eq!(dials(), None);
         let mut task =
-            Some(Box::new(TaskContext { dials: vec![DialRef::default()], ..TaskContext::default() }));
+            Some(Arc::new(TaskContext { dials: vec![DialRef::default()], ..TaskContext::default() }));
         {
             let _guard = enter_context(&mut task);
             let inherited = inherited_context().expect("it takes no calls");
             assert_eq!((dials(), inherited.dials.len()), (Some(1), 1));
             without_context(|| {
                 assert_eq!(dials(), None);
-                let mut inner = Some(Box::default());
+                let mut inner = Some(SharedContext::default());
                 let _inner = enter_context(&mut inner);
                 assert_eq!(dials(), Some(0));
             });
