@@ -1,7 +1,7 @@
 //! Reads the extras of hyper-util's `Connected`.
 //!
-//! They can only be cloned into a map, whose memory is kept: it would be allocated for each connection and each request
-//! otherwise. This module imports nothing of the crate, so every room may use it.
+//! `Connected` gives them only by cloning them into a map. Each thread keeps one, which saves an allocation for each
+//! connection and each request. This module imports nothing of the crate, so every room may use it.
 
 use http::Extensions;
 use hyper_util::client::legacy::connect::Connected;

@@ -38,8 +38,8 @@ main() {
     packages "$install"
     choose_runner
 
-    # All tests run with all features. Those of TLS and of the command also run with the cryptography that is the
-    # default, which is not used where both are on.
+    # All tests run with all features. Unit tests and those of TLS and of the command also run with the cryptography that
+    # is the default, which is not used where both are on.
     part "All features"
     run_tests --all-features
     part "ring alone"
@@ -150,7 +150,7 @@ allow_services() {
 
 choose_runner() {
     if cargo nextest --version >/dev/null 2>&1; then
-        runner=(cargo nextest run --locked --no-tests pass)
+        runner=(cargo nextest run --locked)
     else
         echo "No cargo-nextest here: tests run under cargo test, without its time limits."
         runner=(cargo test --locked --no-fail-fast)

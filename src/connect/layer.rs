@@ -28,6 +28,9 @@ use tower_service::Service;
 
 /// A layer that records the dials of any hyper connector and the connections that they establish.
 ///
+/// A stream is asked for its description ([`Connection::connected`]) when the connector returns it. The first caller of
+/// `connected()` on the traced stream gets that answer.
+///
 /// Wrap the connector below TLS: reads and writes are then those of the socket. For a connector that does TLS itself
 /// call [`above_tls`](Self::above_tls): the connection is then marked `layer: "application"`, since the bytes counted
 /// there are not those that TCP carried.
@@ -150,8 +153,12 @@ where
 pub(crate) fn destination(uri: &Uri) -> Text {
     let authority = uri.authority().map_or("", Authority::as_str);
     let without_user_info = authority.rsplit_once('@').map_or(authority, |(_, rest)| rest);
-    // Usually this is the text already: `http` would search it for host and port several times.
-    if without_user_info.rsplit_once(':').is_some_and(|(_, port)| is_canonical_port(port)) {
+    // The usual case, without the scans of the authority by `Uri::host` and `Uri::port_u16`. `http` accepts brackets
+    // that are not around a whole host.
+    if let Some((host, port)) = without_user_info.rsplit_once(':')
+        && !host.contains(['[', ']'])
+        && is_canonical_port(port)
+    {
         return without_user_info.into();
     }
     let default = || if matches!(uri.scheme_str(), Some("https" | "wss")) { 443 } else { 80 };
@@ -209,6 +216,7 @@ mod tests {
             ("http://user:12@web.test:34", "web.test:34"),
             ("https://[::1]", "[::1]:443"),
             ("https://[2001:db8::1]:8443", "[2001:db8::1]:8443"),
+            ("http://[::1]x:80", "[::1]:80"),
             ("/a", ":80"),
         ] {
             assert_eq!(destination(&uri.parse().unwrap()), expected, "{uri}");

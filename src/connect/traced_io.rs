@@ -82,6 +82,8 @@ impl<T> TracedIo<T> {
 
     /// Returns a mutable reference to the inner stream. Operations on it are not recorded.
     pub fn get_mut(&mut self) -> &mut T {
+        // The caller may change what the stream answers.
+        *self.description.get_mut().ignore_poison() = None;
         self.inner.as_mut().expect(INNER_IS_PRESENT)
     }
 

@@ -17,7 +17,9 @@ use std::any::Any;
 pub(super) fn record_client_error(error: &dyn Any, mut recorder: RequestRecorder) {
     if let Some(connected) = error.downcast_ref::<legacy::Error>().and_then(legacy::Error::connect_info) {
         with_extras(connected, |extras| {
-            ConnRef::from_extensions(extras).into_iter().for_each(|conn| recorder.conn(conn))
+            if let Some(conn) = ConnRef::from_extensions(extras) {
+                recorder.conn(conn);
+            }
         });
         if connected.is_negotiated_h2() {
             recorder.set_http2();

@@ -166,7 +166,9 @@ fn link_connection(recorder: &RequestRecorder, capture: &CaptureConnection) {
     let metadata = capture.connection_metadata();
     let Some(connected) = metadata.as_ref() else { return };
     with_extras(connected, |extras| {
-        ConnRef::from_extensions(extras).into_iter().for_each(|conn| recorder.acquired(conn))
+        if let Some(conn) = ConnRef::from_extensions(extras) {
+            recorder.acquired(conn);
+        }
     });
     if connected.is_negotiated_h2() {
         recorder.set_http2();

@@ -66,7 +66,7 @@ impl<M> TraceRequestLayer<M> {
     /// Sets whether hyper-util's client reports the connection as soon as it has chosen one; off by default.
     ///
     /// With it, a request that is dropped or times out keeps its link to the connection, and the times of the choice and
-    /// of the first byte are known. It takes as long as the rest of the recording of a kept-alive request: 3,700
+    /// of the first byte are known. It takes as long as the rest of the recording of a kept-alive request: 3,100
     /// instructions and nine allocations (`benches/check_instructions.sh layers`), mostly hyper-util's.
     ///
     /// hyper-util reports the connection to one listener per request, of a private type. This layer's replaces a

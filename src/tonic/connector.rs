@@ -1,6 +1,6 @@
 //! A connector whose connections store themselves in the context of the task that writes to them.
 
-use super::task_context::{TaskContext, with_context, without_context};
+use super::task_context::{SharedContext, with_context, without_context};
 use crate::{
     connect::TracedIo,
     delegate_io::{delegate_flush_and_shutdown, delegate_read, intercept_write},
@@ -102,7 +102,7 @@ where
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        with_context(|context| *Arc::make_mut(context) = TaskContext::default());
+        with_context(|context| *context = SharedContext::default());
         let mut watch = self.sink.is_enabled().then(|| DialWatch::start(self.limit));
         LinkConnectFuture { inner: observe_dials(&mut watch, || self.inner.call(uri)), watch }
     }

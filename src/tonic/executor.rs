@@ -1,4 +1,4 @@
-//! The executor of a channel, which gives each task a context.
+//! The executor of a channel, which gives its tasks a context.
 
 use super::task_context::{SharedContext, enter_context, inherited_context};
 use hyper::rt::Executor;

@@ -58,8 +58,8 @@
 //! # How a call is linked to its connection
 //!
 //! tonic passes a call to a task, which passes it to the task of the connection, and neither reports which connection
-//! that is. A channel therefore needs three parts, which [`connect`] combines. [`LinkExecutor`] gives each task of the
-//! channel a context. [`LinkLayer`] makes connections store themselves in the context of the task that writes to them:
+//! that is. A channel therefore needs three parts, which [`connect`] combines. [`LinkExecutor`] gives the tasks of
+//! the channel a context. [`LinkLayer`] makes connections store themselves in the context of the task that writes to them:
 //! that task makes a connection, begins HTTP/2 on it and, in the same poll, starts the task that takes its calls, which
 //! inherits the context. [`layer`] makes the body of a call read the context when its task polls it. Links rely on
 //! identity only, never on addresses or times.
@@ -88,6 +88,7 @@ pub use self::{
     executor::{LinkExecutor, Scope, scope},
 };
 
+use self::task_context::without_context;
 use crate::{
     connect::TcpConnector,
     error::BoxError,
@@ -195,7 +196,8 @@ where
     }
     let connector = LinkLayer::new(sink).connect_timeout(endpoint.get_connect_timeout()).layer(connector);
     let endpoint = endpoint.executor(LinkExecutor::new());
-    let channel = endpoint.connect_with_connector_lazy(connector);
+    // The first task of the channel begins with a context of its own, whichever task creates the channel.
+    let channel = without_context(|| endpoint.connect_with_connector_lazy(connector));
     layer(sink).origin(origin(&endpoint)).layer(channel)
 }
 

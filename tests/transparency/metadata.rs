@@ -1,5 +1,6 @@
 //! The metadata that a connector gives to a connection reaches the pool and the caller.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -66,12 +67,15 @@ type Traced<B = Empty<Bytes>> =
     nettrace::request::TraceRequest<legacy::Client<nettrace::connect::TraceConnect<Connector>, TraceBody<B>>>;
 type Connector = tower::util::BoxCloneSyncService<Uri, TaggedStream, io::Error>;
 
-fn client(sink: &TraceSink, configure: fn(Connected) -> Connected) -> Traced {
-    let connector = service_fn(move |uri: Uri| async move {
+fn connector(configure: fn(Connected) -> Connected) -> Connector {
+    Connector::new(service_fn(move |uri: Uri| async move {
         let stream = TcpStream::connect(uri.authority().expect("an authority").as_str()).await?;
         Ok(TaggedStream { stream: TokioIo::new(stream), configure })
-    });
-    let connector = TraceConnectLayer::new(sink).layer(Connector::new(connector));
+    }))
+}
+
+fn client(sink: &TraceSink, configure: fn(Connected) -> Connected) -> Traced {
+    let connector = TraceConnectLayer::new(sink).layer(connector(configure));
     let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
     TraceRequestLayer::new(sink).layer(client)
 }
@@ -95,6 +99,34 @@ async fn negotiated_http2_is_used() {
     let mut client = client(&sink, Connected::negotiated_h2);
     let response = client.call(get(web.url("/x"))).await.unwrap();
     assert_eq!(body(response).await, format!("HTTP/2.0 {}", web.url("/x")));
+}
+
+/// A TCP stream asks the kernel for its addresses each time, so the layer and the first caller share one answer.
+#[tokio::test]
+async fn the_first_caller_gets_the_description_that_the_layer_has_read() {
+    thread_local!(static ASKED: Cell<u32> = const { Cell::new(0) });
+    let count: fn(Connected) -> Connected = |connected| {
+        ASKED.set(ASKED.get() + 1);
+        connected.negotiated_h2()
+    };
+    let (web, sink) = (web(), TraceSink::new());
+    let connector = TraceConnectLayer::new(&sink).layer(connector(count));
+    let connect = || connector.clone().oneshot(web.url("/").parse().unwrap());
+
+    let mut io = connect().await.unwrap();
+    for asked in [1, 2] {
+        let connected = io.connected();
+        let mut extras = http::Extensions::new();
+        connected.get_extras(&mut extras);
+        assert_eq!(ASKED.get(), asked);
+        assert!(connected.is_negotiated_h2() && extras.get() == Some(&Mark("mine")));
+        assert!(extras.get::<HttpInfo>().is_some() && ConnRef::from_extensions(&extras).is_some());
+    }
+    io = connect().await.unwrap();
+    assert_eq!(ASKED.get(), 3);
+    // Whoever has the stream may change what it answers.
+    io.get_mut().configure = |connected| connected;
+    assert!(!io.connected().is_negotiated_h2());
 }
 
 #[tokio::test]
