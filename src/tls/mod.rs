@@ -72,6 +72,7 @@ mod layer_config;
 mod roots;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod self_signed;
+mod server_hello;
 mod server_name;
 mod service;
 mod stream;
