@@ -27,7 +27,7 @@ column() {
     in_turns --column "$title" "$@"
 }
 in_turns() {
-    in_netns --turns $((12 * rounds)) --snapshots 0 "$@" | grep -v '^{'
+    in_netns --turns $((12 * rounds)) --anew "$rounds" --snapshots 0 "$@" | grep -v '^{'
 }
 # Each run in a process of its own.
 compare() {
