@@ -250,8 +250,32 @@ impl<T> ResponseExt for ::tonic::Response<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use socket2::SockRef;
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use socket2::{Domain, SockRef, Socket, Type};
+    use std::{net::SocketAddr, sync::Arc};
+    use task_context::{TaskContext, enter_context};
     use tokio::net::TcpListener;
+
+    /// The dial of a call is found through the context of the channel's first task.
+    #[tokio::test]
+    async fn a_channel_has_a_context_whichever_task_creates_it() {
+        // Connections to a socket that does not listen are refused.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let addr = socket.local_addr().unwrap().as_socket().unwrap();
+        let sink = TraceSink::new();
+        let endpoint = Endpoint::from_shared(format!("http://{addr}")).unwrap();
+        let mut task_of_calls = Some(Arc::new(TaskContext { takes_calls: true, ..TaskContext::default() }));
+        let channel = {
+            let _guard = enter_context(&mut task_of_calls);
+            connect_lazy(&sink, endpoint)
+        };
+        let body = TonicBody::new(Full::new(Bytes::from_static(b"call")));
+        assert!(channel.oneshot(Request::post("/").body(body).unwrap()).await.is_err());
+        let trace = sink.snapshot("");
+        assert_eq!(trace.dials[0].triggered_by, trace.http_requests[0].trace_id);
+    }
 
     /// The same as with tonic's own connector.
     #[tokio::test]

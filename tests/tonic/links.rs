@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use futures_util::{StreamExt as _, future::join_all, stream};
+use futures_util::future::join_all;
 use nettrace::tonic::{Channel, connect, connect_lazy};
 use nettrace::{RequestHandle, TraceId, TraceSink};
 use tonic::Code;
 
-use crate::greeter::{GreeterClient, Name};
+use crate::greeter::GreeterClient;
 use crate::servers::{ReservedPort, assert_linked, closed, greet, link};
 use test_support::{check, wait};
 
@@ -223,34 +223,5 @@ async fn a_call_over_an_unrecorded_connection_is_not_linked() {
     let _server = place.serve();
     while greet(&client, "again").await.1.is_err() {}
     let (call, port) = greet(&client, "anybody").await;
-    assert_linked(&sink.snapshot(""), &call, port.unwrap());
-}
-
-/// The task of a connection drops the stream of a call that it has taken, and with it whatever the stream owns.
-#[tokio::test]
-async fn a_channel_that_the_drop_of_a_stream_creates_links_its_calls() {
-    struct OnDrop<F: FnMut()>(F);
-    impl<F: FnMut()> Drop for OnDrop<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
-    let place = ReservedPort::new();
-    let _server = place.serve();
-    let sink = TraceSink::new();
-    let mut outer = GreeterClient::new(connect(&sink, place.endpoint()).await.unwrap());
-    let (sender, channels) = std::sync::mpsc::channel();
-    let creates = OnDrop({
-        let (sink, endpoint) = (sink.clone(), place.endpoint());
-        move || sender.send(connect_lazy(&sink, endpoint.clone())).unwrap()
-    });
-    let names = stream::iter([Name::of("Ada")]).map(move |name| {
-        let _owned = &creates;
-        name
-    });
-    outer.greet_all(names).await.unwrap();
-
-    let inner = GreeterClient::new(channels.try_recv().expect("the stream was dropped"));
-    let (call, port) = greet(&inner, "Grace").await;
     assert_linked(&sink.snapshot(""), &call, port.unwrap());
 }
