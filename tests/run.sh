@@ -20,6 +20,9 @@ needed=(
     tinyproxy:tinyproxy-bin squid:squid microsocks:microsocks
 )
 
+# Built together, so that their dependencies have the same features and are compiled once.
+tested=(-p nettrace -p nettrace-load)
+
 main() {
     local install=yes
     case "${1-}" in
@@ -41,9 +44,9 @@ main() {
     # All tests run with all features. Unit tests and those of TLS and of the command also run with the cryptography that
     # is the default, which is not used where both are on.
     part "All features"
-    run_tests --all-features
+    run_tests "${tested[@]}" --all-features
     part "ring alone"
-    run_tests --features full --lib --test tls --test cli
+    run_tests "${tested[@]}" --features nettrace/full --lib --test tls --test cli
     local features test
     while read -r features test <&3; do
         [[ $test == test ]] || continue
@@ -51,10 +54,10 @@ main() {
         run_tests --lib --no-default-features --features "${features/#none/}"
     done 3< <(grep -v "^#" tests/feature-sets)
     part "Examples"
-    cargo build --locked --all-features --examples
+    cargo build --locked "${tested[@]}" --all-features --bins --examples
     load_generator
     part "Documentation tests"
-    logged cargo test --locked --all-features --doc
+    logged cargo test --locked "${tested[@]}" --all-features --doc
     part "Loom models"
     models
     part "Interpreted (miri)"
@@ -103,7 +106,7 @@ count() {
 }
 
 load() {
-    cargo run --locked --quiet -p nettrace-load -- "$@"
+    "${CARGO_TARGET_DIR:-target}/debug/nettrace-load" "$@"
 }
 
 usage() {
