@@ -33,7 +33,7 @@
 //! | any other `Service<http::Request<B>>` | `TraceRequestLayer` around it | [`request`] |
 //! | a generated client of tonic | a traced channel | [`tonic`] |
 //! | a client of reqwest | `reqwest::trace` to observe it, `send_through` to have `Client` make its requests | [`reqwest`] |
-//! | a library that fixes its client's type and takes a connector | `TcpConnector`, or `TraceConnectLayer` around its own; requests are not recorded | [`connect`] |
+//! | a library that fixes its client's type and takes a connector | `TcpConnector`, or `TraceConnectLayer` around its own, and `TraceWireLayer` around that | [`connect`], [`wire`] |
 //! | `TcpStream::connect`, for any protocol | `TcpConnector::connect` | [`connect`] |
 //! | a resolver of your own | `TraceResolveLayer` around it | [`resolve`] |
 //! | a server of hyper, axum or tonic | `TraceListener`, `TraceTlsAcceptor` and `TraceServerLayer` | [`server`] |
@@ -104,10 +104,13 @@
 #![cfg_attr(not(feature = "server"), doc = "[`server`]: https://docs.rs/nettrace/latest/nettrace/server/")]
 #![cfg_attr(not(feature = "tls"), doc = "[`tls`]: https://docs.rs/nettrace/latest/nettrace/tls/")]
 #![cfg_attr(not(feature = "tonic"), doc = "[`tonic`]: https://docs.rs/nettrace/latest/nettrace/tonic/")]
+#![cfg_attr(not(feature = "wire"), doc = "[`wire`]: https://docs.rs/nettrace/latest/nettrace/wire/")]
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub, missing_docs, missing_debug_implementations)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(any(feature = "server", feature = "wire"))]
+mod absolute_url;
 #[cfg(all(unix, feature = "capture"))]
 pub mod capture;
 #[cfg(any(feature = "_record_conns", feature = "request"))]
@@ -153,6 +156,8 @@ pub mod server;
 pub mod tls;
 #[cfg(feature = "tonic")]
 pub mod tonic;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 #[cfg(feature = "client")]
 pub use client::Client;

@@ -54,6 +54,12 @@ impl FailureDetail {
         FailureDetail { failure, http2_error: None, text: DetailText::Os(number) }
     }
 
+    /// Sets the error code of the HTTP/2 stream or connection.
+    #[cfg(feature = "wire")]
+    pub(crate) fn with_http2_error(self, code: u32) -> Self {
+        FailureDetail { http2_error: Some(code), ..self }
+    }
+
     /// Returns the code, the text, and the text's original length in bytes if it was cut.
     pub(crate) fn into_parts(self) -> (Failure, Text, Option<NonZeroU32>) {
         let (text, original_bytes) = match self.text {

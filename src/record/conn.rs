@@ -6,7 +6,7 @@ use super::serde_helpers::is_default;
 use super::trace_list::{HasParent, Record};
 use super::{
     AddrTuple, BoxedOrEmpty, ConntrackEntry, EndReason, Failure, IcmpError, SocketTrace, TcpInfo, Text,
-    Timestamp, TraceId, TruncatedFields,
+    Timestamp, TraceId, TruncatedFields, WireTrace,
 };
 
 /// A TCP connection, established or only attempted.
@@ -73,6 +73,9 @@ pub struct TcpConnTrace {
     /// What the kernel reported about the connection, at several moments of its life.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub tcp_info: BoxedOrEmpty<Vec<TcpInfo>>,
+    /// What was read of the HTTP on the connection; `None` if its bytes are not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire: Option<Box<WireTrace>>,
     /// The ICMP error that answered a failed handshake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp_error: Option<Box<IcmpError>>,

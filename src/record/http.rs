@@ -1,5 +1,6 @@
 //! Records of HTTP requests, with their attempts, interim responses and header fields.
 
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -45,6 +46,13 @@ pub struct HttpReqTrace {
     /// The proxy, as `scheme://host:port`; empty without one. `***@` before the host stands for credentials.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub network_proxy: BoxedOrEmpty<Text>,
+    /// Whether the request was read from the bytes of its connection, and not seen where it was made or answered. Its
+    /// times are then those at which bytes passed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub seen_on_wire: bool,
+    /// The identifier of the request's HTTP/2 stream, as far as it is known.
+    #[serde(rename = "streamID", skip_serializing_if = "Option::is_none")]
+    pub stream_id: Option<NonZeroU32>,
     /// When the request was handed to the client. For an accepted request, when its head had arrived and the service
     /// was called.
     pub req_sent_at: Timestamp,
@@ -83,7 +91,8 @@ pub struct HttpReqTrace {
     /// Interim responses (1xx), in order.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub informational: BoxedOrEmpty<Vec<Informational>>,
-    /// When the first byte of the response arrived (HTTP/1 only).
+    /// When the first byte of the response arrived. Over HTTP/2 it is known only if the request was read from the
+    /// wire.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub first_byte_at: Timestamp,
     /// When the head of the response was complete. For an accepted request, when the service returned it.

@@ -67,6 +67,7 @@ mod timings;
 mod tls;
 mod trace_id;
 mod trace_list;
+mod wire;
 
 pub use addr_tuple::AddrTuple;
 pub use boxed_or_empty::{BoxedOrEmpty, Empty};
@@ -94,6 +95,7 @@ pub use timings::Timings;
 pub use tls::{PeerCert, TlsTunnelTrace};
 pub use trace_id::TraceId;
 pub use trace_list::{Record, TraceList};
+pub use wire::{WireStop, WireTrace};
 
 /// The JSON Schema (draft 2020-12) of a serialized [`NetTrace`].
 ///

@@ -22,7 +22,7 @@ where
     type Addr = <Self as Accept>::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        accept(self, || tokio::time::sleep(ACCEPT_BACKOFF)).await
+        accept(self).await
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -41,7 +41,7 @@ where
     type Addr = A::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        accept(self, || std::future::ready(())).await // it makes its pauses itself, in which handshakes go on
+        accept_with(self, || std::future::ready(())).await // it makes its pauses itself, in which handshakes go on
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -50,7 +50,11 @@ where
 }
 
 /// Accepts a connection. Like axum, it retries after an error.
-async fn accept<A: Accept, P: Future<Output = ()>>(
+pub(crate) async fn accept<A: Accept>(listener: &mut A) -> (A::Io, A::Addr) {
+    accept_with(listener, || tokio::time::sleep(ACCEPT_BACKOFF)).await
+}
+
+async fn accept_with<A: Accept, P: Future<Output = ()>>(
     listener: &mut A,
     pause: impl Fn() -> P,
 ) -> (A::Io, A::Addr) {
@@ -87,7 +91,7 @@ where
     }
 }
 
-fn info<L>(stream: &IncomingStream<'_, L>) -> ConnInfo
+pub(crate) fn info<L>(stream: &IncomingStream<'_, L>) -> ConnInfo
 where
     L: Listener<Io: TracedStream, Addr: 'static>,
 {

@@ -14,7 +14,7 @@ use std::{
 pub struct Incoming<A>(A);
 
 impl<A: Accept> Incoming<A> {
-    pub(super) fn new(mut accept: A) -> Self {
+    pub(crate) fn new(mut accept: A) -> Self {
         accept.default_to_tonic();
         Incoming(accept)
     }

@@ -1,11 +1,12 @@
 //! The layer that records requests, and how it finds the connection of each.
 
-use super::{ConnInfo, TraceServer, TraceServerFuture, future::InFlight, url};
+use super::{ConnInfo, TraceServer, TraceServerFuture, future::InFlight};
 use crate::{
+    absolute_url::absolute,
     request::{Boxed, MapBody, TraceBody, Typed},
     sink::{ConnRef, RequestHead, TraceSink},
 };
-use http::{Extensions, Request};
+use http::{Extensions, HeaderMap, Request, header::HOST};
 use http_body::Body;
 use tower_layer::Layer;
 
@@ -119,7 +120,7 @@ impl<M> TraceServerLayer<M> {
         let is_secure = conn.is_some_and(ConnRef::is_secure);
         let recorder = self.sink.request(&RequestHead {
             method: request.method(),
-            uri: &url::absolute(request.uri(), request.headers(), is_secure),
+            uri: &absolute(request.uri(), || host(request.headers()), is_secure),
             version: request.version(),
             headers: request.headers(),
             handle: None,
@@ -141,6 +142,10 @@ impl<S, M: Clone> Layer<S> for TraceServerLayer<M> {
     fn layer(&self, inner: S) -> TraceServer<S, M> {
         TraceServer::new(inner, self.clone())
     }
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HOST)?.to_str().ok()
 }
 
 /// Returns the connection that the server put into the extensions.

@@ -97,8 +97,9 @@ mod service;
 mod tls;
 #[cfg(feature = "tonic-server")]
 mod tonic;
-mod url;
 
+#[cfg(all(feature = "axum", feature = "wire"))]
+pub(crate) use self::axum::{accept as axum_accept, info as axum_info};
 #[cfg(feature = "tls")]
 pub use self::tls::{TlsListener, TlsStream, TraceClientVerifier, TraceTlsAccept, TraceTlsAcceptor};
 pub use self::{

@@ -77,6 +77,8 @@ pub(crate) use self::{
     conn::{new_record::Endpoint, record::Transport, recorder::ConnRecorder},
     dial::recorder::DialRecorder,
 };
+#[cfg(feature = "wire")]
+pub(crate) use self::{conn::wire_facts::WireProtocol, request::new_request::OnWire};
 #[cfg(feature = "resolve")]
 pub(crate) use self::{
     dial::{attempt::AttemptRecorder, recorder::DialRef},

@@ -13,13 +13,16 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use nettrace::client::HttpVersion;
-use nettrace::connect::{TcpConnector, TraceConnectLayer};
+use nettrace::connect::{TcpConnector, TraceConnect, TraceConnectLayer};
 use nettrace::request::{TraceBody, TraceRequestLayer};
+use nettrace::wire::{TraceWire, TraceWireLayer};
 use nettrace::{Client, TraceSink};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer as _, Service, ServiceExt as _};
 
 use test_support::raw::{End, Seen, Server};
+
+use crate::from_the_wire::{WIRE, assert_same_records};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// The body of a request.
@@ -40,13 +43,18 @@ impl Variant {
     pub(crate) fn is_traced(&self) -> bool {
         !matches!(self.name, "untraced" | "disabled sink")
     }
+
+    /// Returns `true` if requests are recorded where they are made.
+    pub(crate) fn has_request_layer(&self) -> bool {
+        self.is_traced() && self.name != WIRE
+    }
 }
 
 /// Returns every variant, the untraced one first.
 pub(crate) fn variants(h2: bool) -> Vec<Variant> {
     let sink = TraceSink::new;
     let disabled = TraceSink::disabled();
-    let [bare, listening, own, boxed, preset] = [sink(), sink(), sink(), sink(), sink()];
+    let [bare, listening, own, boxed, preset, wire] = [(); 6].map(|()| sink());
     vec![
         variant("untraced", &disabled, pool::<_, Payload>(h2, HttpConnector::new())),
         variant("layers", &bare, TraceRequestLayer::new(&bare).layer(traced_pool(h2, &bare))),
@@ -80,6 +88,7 @@ pub(crate) fn variants(h2: bool) -> Vec<Variant> {
             TraceRequestLayer::new(&disabled).layer(traced_pool(h2, &disabled)),
         ),
         variant("preset", &preset, preset_of(&preset, h2)),
+        variant(WIRE, &wire, pool::<_, Payload>(h2, wire_connector(&wire))),
     ]
 }
 
@@ -95,6 +104,10 @@ fn traced_pool(
     sink: &TraceSink,
 ) -> legacy::Client<nettrace::connect::TraceConnect<HttpConnector>, TraceBody<Payload>> {
     pool(h2, TraceConnectLayer::new(sink).layer(HttpConnector::new()))
+}
+
+fn wire_connector(sink: &TraceSink) -> TraceWire<TraceConnect<HttpConnector>> {
+    TraceWireLayer::new(sink).layer(TraceConnectLayer::new(sink).layer(HttpConnector::new()))
 }
 
 fn pool<C, B>(h2: bool, connector: C) -> legacy::Client<C, B>
@@ -211,6 +224,7 @@ pub(crate) async fn same<T: std::fmt::Debug + PartialEq>(
             }
         }
     }
+    assert_same_records(&variants);
     let (outcome, seen) = reference.expect("an untraced variant");
     assert!(seen.iter().all(|seen| seen.end != End::Open));
     (variants, outcome, seen)

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use crate::clients::{BoxError, Outcome, Payload, chain, empty, exchange, full, stream, variants};
+use crate::from_the_wire::assert_same_records;
 use test_support::web::{Content, ReceivedRequest, Web, reply, status};
 
 fn sum_trailers() -> HeaderMap {
@@ -28,7 +29,8 @@ async fn same(
     make: impl Fn() -> http::Request<Payload>,
 ) -> (Result<Outcome, Vec<String>>, ReceivedRequest) {
     let mut reference: Option<(_, ReceivedRequest)> = None;
-    for variant in variants(true) {
+    let variants = variants(true);
+    for variant in &variants {
         let mut outcome = exchange(&variant.client, make()).await;
         if let Ok(outcome) = &mut outcome {
             outcome.headers.remove("x-peer");
@@ -47,6 +49,7 @@ async fn same(
             }
         }
     }
+    assert_same_records(&variants);
     reference.expect("an untraced variant")
 }
 
@@ -148,7 +151,7 @@ async fn the_error_of_a_failed_request_body_is_the_same() {
         let request = http::Request::post(web.url("/")).body(body).unwrap();
         let error = exchange(&variant.client, request).await.expect_err("no response");
         assert_eq!(reference.get_or_insert_with(|| error.clone()), &error, "{}", variant.name);
-        if variant.is_traced() {
+        if variant.has_request_layer() {
             let record = variant.sink.snapshot("").http_requests[0].clone();
             assert_eq!(record.failure, Some(Failure::RequestBodyError));
         }

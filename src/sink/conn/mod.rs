@@ -3,7 +3,8 @@
 //!
 //! An attempt at a TCP connection is a connection that has not been established: `dial::attempt` begins it, and a
 //! [`ConnRecorder`](recorder::ConnRecorder) takes over when the handshake is complete. What the kernel knows is written
-//! by probes, through [`probe_api`].
+//! by probes, through [`probe_api`]. What was read of the
+//! HTTP is in `wire_facts`, written through `wire_api`.
 
 pub(super) mod conn_ref;
 pub(super) mod conntrack;
@@ -21,3 +22,7 @@ pub(super) mod probe_data;
 pub(super) mod record;
 #[cfg(feature = "connect")]
 pub(super) mod recorder;
+#[cfg(feature = "wire")]
+mod wire_api;
+#[cfg(feature = "wire")]
+pub(super) mod wire_facts;

@@ -80,6 +80,8 @@ impl ConnRecord {
             log: core.config.socket_ops.then(OpLog::new),
             first_error: OnceLock::new(),
             conntrack: ConntrackCell::default(),
+            #[cfg(feature = "wire")]
+            wire: OnceLock::new(),
             probe_data: OnceLock::new(),
             tls: AtomicRecordId::default(),
             proxy_tls: AtomicRecordId::default(),
@@ -89,6 +91,8 @@ impl ConnRecord {
             http2: AtomicBool::new(false),
             #[cfg(feature = "server")]
             is_protected: AtomicBool::new(false),
+            #[cfg(all(feature = "server", feature = "wire"))]
+            has_server_layer: AtomicBool::new(false),
             end: EndCell::default(),
         }
     }

@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "connect", feature = "request"))]
 use super::first_byte::FirstByteCell;
+#[cfg(feature = "wire")]
+use super::wire_facts::WireFacts;
 use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::ProbeData};
 use crate::{
     error::FailureDetail,
@@ -59,6 +61,9 @@ pub(crate) struct ConnRecord {
     /// The first error of an operation.
     pub(in crate::sink) first_error: OnceLock<Box<FailureDetail>>,
     pub(in crate::sink) conntrack: ConntrackCell,
+    /// What was read of the HTTP on the connection, if it is read.
+    #[cfg(feature = "wire")]
+    pub(in crate::sink) wire: OnceLock<Box<WireFacts>>,
     /// Most connections have none.
     pub(in crate::sink) probe_data: OnceLock<Box<ProbeData>>,
     /// The TLS tunnel to the server, and below it the one to a proxy.
@@ -75,6 +80,9 @@ pub(crate) struct ConnRecord {
     /// Whether what is spoken over an accepted connection is protected with TLS, recorded or not.
     #[cfg(feature = "server")]
     pub(in crate::sink) is_protected: AtomicBool,
+    /// Whether a layer around the service records the requests that come over an accepted connection.
+    #[cfg(all(feature = "server", feature = "wire"))]
+    pub(in crate::sink) has_server_layer: AtomicBool,
     pub(crate) end: EndCell,
 }
 
@@ -122,6 +130,16 @@ impl ConnRecord {
             + self.end.fault().map_or(0, boxed)
             + self.conntrack.heap_bytes()
             + self.probe_data.get().map_or(0, |probe_data| probe_data.heap_bytes())
+            + self.wire_bytes()
+    }
+
+    /// Returns the heap memory that takes what was read of the HTTP.
+    #[inline]
+    fn wire_bytes(&self) -> usize {
+        #[cfg(feature = "wire")]
+        return self.wire.get().map_or(0, |_| size_of::<WireFacts>());
+        #[cfg(not(feature = "wire"))]
+        0
     }
 
     /// Returns the connection with the tunnels over it.

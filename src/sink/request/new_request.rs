@@ -18,6 +18,7 @@ use crate::{
     },
 };
 use http::{HeaderMap, Method, Uri, Version};
+use std::num::NonZeroU32;
 use std::sync::{
     Mutex, OnceLock,
     atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64},
@@ -35,9 +36,19 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) accepted: bool,
 }
 
+/// Where a request was read from the bytes of its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnWire {
+    /// When its first byte passed.
+    pub(crate) begin: Tick,
+    /// The identifier of its HTTP/2 stream.
+    pub(crate) stream: Option<NonZeroU32>,
+}
+
 /// A request that is about to begin.
 pub(in crate::sink) struct NewRequest {
     begin: Tick,
+    wire: Option<OnWire>,
     method: Method,
     url: RecordedUrl,
     hops: u8,
@@ -46,7 +57,7 @@ pub(in crate::sink) struct NewRequest {
 
 impl NewRequest {
     #[inline]
-    pub(in crate::sink) fn new(core: &Core, head: &RequestHead<'_>) -> Self {
+    pub(in crate::sink) fn new(core: &Core, head: &RequestHead<'_>, wire: Option<OnWire>) -> Self {
         let (mut links, mut hops) = (RequestLinks::default(), 0);
         if let Some(headers) = CapturedHeaders::take(head.headers, &core.config) {
             links.extras_mut().headers = headers;
@@ -63,18 +74,21 @@ impl NewRequest {
             hops = hop.record.hops + 1;
             links.extras_mut().prev_hop = PrevHop { id: Some(hop.record_id()), kept: Some(hop) };
         }
-        NewRequest { begin: core.now(), method, url, hops, links }
+        let begin = wire.map_or_else(|| core.now(), |wire| wire.begin);
+        NewRequest { begin, wire, method, url, hops, links }
     }
 
     #[inline]
     pub(in crate::sink) fn into_record(self, head: &RequestHead<'_>) -> RequestRecord {
-        let NewRequest { begin, method, url, hops, links } = self;
+        let NewRequest { begin, wire, method, url, hops, links } = self;
         RequestRecord {
             begin,
             method,
             url,
             has_body: head.has_body,
             accepted: head.accepted,
+            seen_on_wire: wire.is_some(),
+            stream_id: wire.and_then(|wire| wire.stream),
             version: AtomicU8::new(version_code(head.version)),
             status: AtomicU16::new(0),
             grpc_status: AtomicU16::new(0),

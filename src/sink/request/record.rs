@@ -18,6 +18,7 @@ use crate::{
     sync::IgnorePoison,
 };
 use http::{Method, Version};
+use std::num::NonZeroU32;
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock,
     atomic::{
@@ -37,6 +38,10 @@ pub(crate) struct RequestRecord {
     pub(crate) has_body: bool,
     /// Whether this side answers the request, and has not made it.
     pub(crate) accepted: bool,
+    /// Whether the request was read from the bytes of its connection.
+    pub(crate) seen_on_wire: bool,
+    /// The identifier of the HTTP/2 stream, if the request was read from there.
+    pub(crate) stream_id: Option<NonZeroU32>,
     pub(crate) version: AtomicU8,
     pub(crate) status: AtomicU16,
     /// The status of a gRPC call, plus one; zero if none came.

@@ -7,7 +7,7 @@
 use super::grpc;
 use super::{
     headers::CapturedHeaders,
-    new_request::{NewRequest, RequestHead},
+    new_request::{NewRequest, OnWire, RequestHead},
     record::{RequestRecord, RequestRef, version_code},
 };
 #[cfg(feature = "proxy")]
@@ -24,6 +24,8 @@ use std::sync::atomic::Ordering::Relaxed;
 mod foreign;
 #[cfg(feature = "request")]
 mod layer;
+#[cfg(feature = "wire")]
+mod wire;
 
 impl TraceSink {
     /// Returns `true` if a request that begins now is recorded.
@@ -37,7 +39,7 @@ impl TraceSink {
     #[inline]
     pub(crate) fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
         match self.active() {
-            Some(records) if records.core.config.http => begin_request(records, head),
+            Some(records) if records.core.config.http => begin_request(records, head, None),
             _ => RequestRecorder::off(),
         }
     }
@@ -53,8 +55,9 @@ impl TraceSink {
     }
 }
 
-fn begin_request(records: &RetainedRecords, head: &RequestHead<'_>) -> RequestRecorder {
-    let new = NewRequest::new(&records.core, head);
+/// Begins a request: now, or when its first byte passed.
+fn begin_request(records: &RetainedRecords, head: &RequestHead<'_>, wire: Option<OnWire>) -> RequestRecorder {
+    let new = NewRequest::new(&records.core, head, wire);
     let request = records.add_request(|| new.into_record(head));
     if records.core.is_closed() {
         // `TraceSink::close` may have run since the caller checked, without having seen this request.

@@ -97,6 +97,8 @@ pub(in crate::sink) fn request_and_links(
         proto_major: version / 10,
         proto_minor: version % 10,
         network_proxy: network_proxy.into(),
+        seen_on_wire: record.seen_on_wire,
+        stream_id: record.stream_id,
         req_sent_at: times.at(record.begin),
         conn_acquired_at: times.at(acquired),
         req_body_end_at: times.at(if record.has_body { body_end } else { acquired }),
@@ -289,6 +291,10 @@ pub(in crate::sink) fn tcp_conn(
         Some(icmp) if !error.is_empty() => (format!("{icmp}: {error}").into(), BoxedOrEmpty::new()),
         _ => (error, BoxedOrEmpty::new()),
     };
+    #[cfg(feature = "wire")]
+    let wire = record.wire.get().map(|facts| Box::new(facts.export(times)));
+    #[cfg(not(feature = "wire"))]
+    let wire = None;
     // If it was established just after the first look, what followed is not shown either.
     let socket_trace = if connected { socket_trace(core, record, times) } else { None };
     let (total_sent_bytes, total_recv_bytes) = if connected { record.totals() } else { (0, 0) };
@@ -316,6 +322,7 @@ pub(in crate::sink) fn tcp_conn(
         conntrack: record.conntrack.export(times),
         tcp_info,
         icmp_error: icmp_error.map(|error| Box::new(error.clone())),
+        wire,
         socket_trace,
         truncated_fields: truncated,
     }

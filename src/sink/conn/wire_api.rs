@@ -1,0 +1,62 @@
+//! What a connection tells those that read its bytes, and what they record of it.
+
+use super::{
+    conn_ref::ConnRef,
+    wire_facts::{WireFacts, WireProtocol},
+};
+use crate::{
+    record::WireStop,
+    sink::{clock::Tick, config::HeaderCapture, trace_sink::TraceSink},
+};
+#[cfg(feature = "server")]
+use std::sync::atomic::Ordering::Relaxed;
+
+impl ConnRef {
+    /// Reads the clock of the connection's sink.
+    pub(crate) fn now(&self) -> Tick {
+        self.group.core.now()
+    }
+
+    /// Returns `true` if header fields are recorded.
+    pub(crate) fn records_headers(&self) -> bool {
+        self.group.core.config.headers != HeaderCapture::Off
+    }
+
+    /// Records that a layer around the service records the requests that come over the connection.
+    #[cfg(feature = "server")]
+    pub(in crate::sink) fn set_has_server_layer(&self) {
+        self.record().has_server_layer.store(true, Relaxed);
+    }
+
+    /// Returns `true` if a layer around the service has recorded a request that came over the connection.
+    #[cfg(feature = "server")]
+    pub(crate) fn has_server_layer(&self) -> bool {
+        self.record().has_server_layer.load(Relaxed)
+    }
+
+    /// Returns `true` if the connection is recorded by `sink`, and no layer above it records its requests: one that
+    /// does has made the dial on behalf of a request.
+    pub(crate) fn has_unrecorded_requests(&self, sink: &TraceSink) -> bool {
+        let is_dialed_by_request = self.group.dial.as_ref().is_some_and(|dial| dial.trigger.is_some());
+        !is_dialed_by_request && sink.active().is_some_and(|records| self.is_of(&records.core))
+    }
+
+    /// Records that the bytes of the connection are read.
+    pub(crate) fn wire_read(&self) {
+        self.wire_facts();
+    }
+
+    /// Records which protocol is spoken.
+    pub(crate) fn set_wire_protocol(&self, protocol: WireProtocol) {
+        self.wire_facts().set_protocol(protocol);
+    }
+
+    /// Records that nothing more is read.
+    pub(crate) fn wire_stopped(&self, reason: WireStop) {
+        self.wire_facts().stopped(self.now(), reason);
+    }
+
+    fn wire_facts(&self) -> &WireFacts {
+        self.record().wire.get_or_init(Box::default)
+    }
+}

@@ -1,0 +1,63 @@
+//! Records requests that are seen on a connection, where no layer around a client or a server sees them.
+
+use super::{RequestRecorder, begin_request};
+use crate::sink::{
+    clock::Tick,
+    conn::conn_ref::ConnRef,
+    request::new_request::{OnWire, RequestHead},
+    trace_sink::TraceSink,
+};
+use http::StatusCode;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl TraceSink {
+    /// Begins a request that was read from the bytes of a connection.
+    pub(crate) fn request_on_wire(
+        &self,
+        head: &RequestHead<'_>,
+        conn: &ConnRef,
+        wire: OnWire,
+    ) -> RequestRecorder {
+        let Some(records) = self.active().filter(|records| records.core.config.http) else {
+            return RequestRecorder::off();
+        };
+        let recorder = begin_request(records, head, Some(wire));
+        if let Some(request) = recorder.request() {
+            request.link(conn);
+            request.record.conn_acquired.set(wire.begin);
+        }
+        recorder
+    }
+}
+
+impl RequestRecorder {
+    /// Records how many bytes of the request's body have passed in all.
+    pub(crate) fn sent(&self, bytes: u64) {
+        if let Some((_, record)) = self.open() {
+            record.sent.store(bytes, Relaxed);
+        }
+    }
+
+    /// Records that the last byte of the request passed at `at`.
+    pub(crate) fn request_end(&self, at: Tick) {
+        if let Some((_, record)) = self.open() {
+            record.body_end.set(at);
+        }
+    }
+
+    /// Records that the first byte of the response passed at `at`.
+    pub(crate) fn first_byte(&self, at: Tick) {
+        if let Some((_, record)) = self.open()
+            && record.first_byte.get().is_none()
+        {
+            record.first_byte.set(at);
+        }
+    }
+
+    /// Records that a 1xx response came.
+    pub(crate) fn informational(&self, status: StatusCode) {
+        if let Some(request) = &self.request {
+            request.informational(status);
+        }
+    }
+}

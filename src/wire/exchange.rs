@@ -1,0 +1,172 @@
+//! [`Exchange`]: records a request and its response, as the readers of both HTTP versions report them.
+
+use super::context::WireContext;
+use crate::{
+    error::{BodyLengths, FailureDetail},
+    record::Failure,
+    sink::{OnWire, RequestHead, RequestRecorder, Tick},
+};
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
+
+/// A request that passed over a connection, and what has passed of its response.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    recorder: RequestRecorder,
+    /// The request, if it is not known yet whether a layer around the service records it.
+    #[cfg(feature = "server")]
+    undecided: Option<Box<WireRequest>>,
+    #[cfg(feature = "server")]
+    is_accepted: bool,
+    pub(super) method: Method,
+    has_response: bool,
+    /// The bytes of the request's body.
+    sent: u64,
+    /// When the last byte of the request passed.
+    request_end: Option<Tick>,
+    /// The bytes of the response's body.
+    received: u64,
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub(super) struct WireRequest {
+    pub(super) wire: OnWire,
+    pub(super) method: Method,
+    pub(super) url: Uri,
+    pub(super) version: Version,
+    /// The fields, as far as they are recorded.
+    pub(super) headers: HeaderMap,
+    pub(super) has_body: bool,
+}
+
+impl Exchange {
+    /// Begins an exchange. On an accepted connection it is recorded when [`decide`](Self::decide) is called.
+    pub(super) fn begin(context: &WireContext, request: WireRequest) -> Self {
+        let mut exchange = Exchange {
+            recorder: RequestRecorder::off(),
+            #[cfg(feature = "server")]
+            undecided: None,
+            #[cfg(feature = "server")]
+            is_accepted: context.side.is_server(),
+            method: request.method.clone(),
+            has_response: false,
+            sent: 0,
+            request_end: None,
+            received: 0,
+        };
+        #[cfg(feature = "server")]
+        if exchange.is_accepted {
+            exchange.undecided = Some(Box::new(request));
+            return exchange;
+        }
+        exchange.record(context, request);
+        exchange
+    }
+
+    /// Records an accepted request, unless a layer around the service does. The service has been called by now.
+    pub(super) fn decide(&mut self, context: &WireContext) {
+        #[cfg(not(feature = "server"))]
+        let _ = context;
+        #[cfg(feature = "server")]
+        if let Some(request) = self.undecided.take()
+            && !context.conn.has_server_layer()
+        {
+            self.record(context, *request);
+        }
+    }
+
+    fn record(&mut self, context: &WireContext, request: WireRequest) {
+        let WireRequest { wire, method, url, version, headers, has_body } = request;
+        let head = RequestHead {
+            method: &method,
+            uri: &url,
+            version,
+            headers: &headers,
+            handle: None,
+            has_body,
+            accepted: context.side.is_server(),
+        };
+        self.recorder = context.sink.request_on_wire(&head, &context.conn, wire);
+        self.recorder.sent(self.sent);
+        if let Some(at) = self.request_end {
+            self.recorder.request_end(at);
+        }
+    }
+
+    /// Records bytes of the request's body.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+        self.recorder.sent(self.sent);
+    }
+
+    /// Records that the last byte of the request passed at `at`.
+    pub(super) fn request_end(&mut self, at: Tick) {
+        self.request_end = Some(at);
+        self.recorder.request_end(at);
+    }
+
+    /// Records that the first byte of the response passed at `at`, be it an interim one.
+    pub(super) fn first_byte(&self, at: Tick) {
+        self.recorder.first_byte(at);
+    }
+
+    /// Records an interim response.
+    pub(super) fn informational(&self, status: StatusCode) {
+        self.recorder.informational(status);
+    }
+
+    /// Records the head of the final response, with its fields as far as they are recorded.
+    pub(super) fn response(&mut self, status: StatusCode, version: Version, headers: &HeaderMap) {
+        self.has_response = true;
+        self.recorder.response(status, version, headers);
+    }
+
+    /// Records bytes of the response's body.
+    pub(super) fn received(&mut self, bytes: u64) {
+        self.received += bytes;
+        self.recorder.received(bytes);
+    }
+
+    pub(super) fn trailers(&self, trailers: &HeaderMap) {
+        self.recorder.trailers(trailers);
+    }
+
+    /// Records that the whole response has passed.
+    pub(super) fn complete(mut self) {
+        self.recorder.complete();
+    }
+
+    /// Records that the server closed the connection. `missing` is the number of bytes that are known to be missing of
+    /// the response's body.
+    pub(super) fn cut_off(self, missing: u64) {
+        let text = match (self.has_response, missing) {
+            (false, _) => "the server closed the connection before it had answered".into(),
+            (true, 0) => "the server closed the connection before the response was complete".into(),
+            (true, _) => {
+                let (received, declared) = (self.received, self.received.saturating_add(missing));
+                BodyLengths { received, declared }.to_string()
+            }
+        };
+        self.failed(FailureDetail::new(Failure::EofError, text));
+    }
+
+    pub(super) fn failed(mut self, fault: FailureDetail) {
+        self.recorder.failed(fault);
+    }
+
+    /// Records that the rest of the exchange is not read.
+    pub(super) fn unobserved(mut self) {
+        self.recorder.finish_unobserved();
+    }
+}
+
+#[cfg(feature = "server")]
+impl Drop for Exchange {
+    /// Records that the exchange was given up, unless it has ended. Without this, its recorder says that the client has
+    /// given it up.
+    fn drop(&mut self) {
+        if self.is_accepted {
+            self.recorder.given_up();
+        }
+    }
+}

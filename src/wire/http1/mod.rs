@@ -1,0 +1,145 @@
+//! Reads HTTP/1 (RFC 9112) from both directions of a connection.
+//!
+//! [`message_reader`] divides each direction into messages, with the rules of [`framing`]. [`head`] parses their heads.
+//! [`Http1Reader`] puts requests and responses together: responses come in the order of their requests.
+
+mod framing;
+mod head;
+mod message_reader;
+
+use self::{
+    framing::BodyFraming,
+    message_reader::{MessageEvent, MessageReader},
+};
+use super::{context::WireContext, exchange::Exchange};
+use crate::{
+    error::FailureDetail,
+    record::WireStop,
+    sink::{Tick, WireProtocol},
+};
+use http::{Method, StatusCode};
+use std::collections::VecDeque;
+
+/// Reads the requests and the responses of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Http1Reader {
+    requests: MessageReader,
+    responses: MessageReader,
+    /// The exchanges without a complete response, oldest first.
+    exchanges: VecDeque<Exchange>,
+    /// When the first byte of the current request passed.
+    request_begin: Option<Tick>,
+    /// Whether the last exchange is the one whose request is passing.
+    is_sending: bool,
+    /// Whether the current response is an interim one.
+    is_interim: bool,
+}
+
+/// How many requests may be unanswered. A client that pipelines more is not read any more.
+const MAX_PIPELINED: usize = 1024;
+
+impl Http1Reader {
+    /// Reads bytes that the client sent.
+    pub(super) fn requests(&mut self, mut bytes: &[u8], context: &WireContext) -> Result<(), WireStop> {
+        while let Some(event) = self.requests.next(&mut bytes)? {
+            match event {
+                MessageEvent::Begin => self.request_begin = Some(context.conn.now()),
+                MessageEvent::Head(head) => {
+                    if self.exchanges.len() == MAX_PIPELINED {
+                        return Err(WireStop::TooManyRequests);
+                    }
+                    let begin = self.request_begin.unwrap_or_else(|| context.conn.now());
+                    let (request, framing) = head::parse_request(head, begin, context)?;
+                    context.conn.set_wire_protocol(WireProtocol::Http1);
+                    self.exchanges.push_back(Exchange::begin(context, request));
+                    self.is_sending = true;
+                    self.requests.set_framing(framing);
+                }
+                MessageEvent::Body(bytes) => {
+                    self.sending().into_iter().for_each(|sending| sending.sent(bytes))
+                }
+                MessageEvent::Trailers(_) => {}
+                MessageEvent::End => {
+                    if let Some(sending) = self.sending() {
+                        sending.request_end(context.conn.now());
+                    }
+                    self.is_sending = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the exchange whose request is passing, unless its response is complete already.
+    fn sending(&mut self) -> Option<&mut Exchange> {
+        self.exchanges.back_mut().filter(|_| self.is_sending)
+    }
+
+    /// Reads bytes that the server sent.
+    pub(super) fn responses(&mut self, mut bytes: &[u8], context: &WireContext) -> Result<(), WireStop> {
+        while let Some(event) = self.responses.next(&mut bytes)? {
+            let current = self.exchanges.front_mut().ok_or(WireStop::UnexpectedResponse)?;
+            current.decide(context);
+            match event {
+                MessageEvent::Begin => current.first_byte(context.conn.now()),
+                MessageEvent::Head(head) => {
+                    let head = head::parse_response(head, &current.method, context)?;
+                    let is_upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS
+                        || current.method == Method::CONNECT && head.status.is_success();
+                    self.is_interim = head.status.is_informational() && !is_upgrade;
+                    if self.is_interim {
+                        current.informational(head.status);
+                        self.responses.set_framing(BodyFraming::None);
+                        continue;
+                    }
+                    current.response(head.status, head.version, &head.headers);
+                    if is_upgrade {
+                        self.response_complete();
+                        return Err(WireStop::Upgraded);
+                    }
+                    self.responses.set_framing(head.framing);
+                }
+                MessageEvent::Body(bytes) => current.received(bytes),
+                MessageEvent::Trailers(section) => current.trailers(&head::parse_trailers(section, context)),
+                MessageEvent::End if self.is_interim => self.is_interim = false,
+                MessageEvent::End => self.response_complete(),
+            }
+        }
+        Ok(())
+    }
+
+    fn response_complete(&mut self) {
+        if let Some(exchange) = self.exchanges.pop_front() {
+            exchange.complete();
+        }
+        // A server may answer before it has read the whole request.
+        self.is_sending &= !self.exchanges.is_empty();
+    }
+
+    /// Decides for each new exchange of an accepted connection whether it is recorded.
+    #[cfg(feature = "server")]
+    pub(super) fn decide(&mut self, context: &WireContext) {
+        self.exchanges.iter_mut().for_each(|exchange| exchange.decide(context));
+    }
+
+    /// Records that the server sends nothing more.
+    pub(super) fn server_closed(&mut self) {
+        if self.responses.ends_with_close() {
+            self.response_complete();
+        }
+        let mut missing = self.responses.missing_bytes();
+        for exchange in self.exchanges.drain(..) {
+            exchange.cut_off(std::mem::take(&mut missing));
+        }
+    }
+
+    /// Ends the exchanges, because of an error of the connection.
+    pub(super) fn failed(&mut self, fault: &FailureDetail) {
+        self.exchanges.drain(..).for_each(|exchange| exchange.failed(fault.clone()));
+    }
+
+    /// Ends the exchanges, because nothing more is read.
+    pub(super) fn unobserved(&mut self) {
+        self.exchanges.drain(..).for_each(Exchange::unobserved);
+    }
+}

@@ -1,0 +1,51 @@
+//! The URL of a request, from what its head says.
+
+use super::context::WireContext;
+use crate::absolute_url::absolute;
+use http::{Method, Uri, uri::Authority};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+
+/// Returns the URL of an HTTP/1 request with this target (RFC 9112 section 3.2). If the request names no host, that is
+/// the one that was dialed.
+pub(super) fn from_target(method: &Method, target: &str, host: Option<&[u8]>, context: &WireContext) -> Uri {
+    let host = || {
+        let named = host.and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
+        named.or_else(|| context.dialed.as_ref().map(Authority::as_str))
+    };
+    let parsed = if *method == Method::CONNECT {
+        target.parse::<Authority>().ok().map(Uri::from)
+    } else {
+        target.parse().ok().or_else(|| encoded(target.as_bytes()))
+    };
+    parsed.map_or_else(Uri::default, |target| absolute(&target, host, context.is_secure))
+}
+
+/// Returns the URL of an HTTP/2 request with these pseudo-header fields (RFC 9113 section 8.3.1).
+pub(super) fn from_pseudo_fields(method: &Method, is_secure: bool, authority: &[u8], path: &[u8]) -> Uri {
+    let scheme: &[u8] = match (*method == Method::CONNECT && path.is_empty(), is_secure) {
+        (true, _) => b"",
+        (false, true) => b"https://",
+        (false, false) => b"http://",
+    };
+    // `*` is the path of OPTIONS for the whole server, which is no part of a URL.
+    let path = if path == b"*" { b"" } else { path };
+    let whole = [scheme, authority, path].concat();
+    Uri::try_from(&whole[..]).ok().or_else(|| encoded(&whole)).unwrap_or_default()
+}
+
+/// Returns the URL with what the `http` crate does not accept percent-encoded, so that the rest of it can be read.
+#[cold]
+fn encoded(url: &[u8]) -> Option<Uri> {
+    const REJECTED: &AsciiSet = &CONTROLS
+        .add(b' ')
+        .add(b'"')
+        .add(b'<')
+        .add(b'>')
+        .add(b'\\')
+        .add(b'^')
+        .add(b'`')
+        .add(b'{')
+        .add(b'|')
+        .add(b'}');
+    percent_encode(url, REJECTED).to_string().parse().ok()
+}

@@ -1,0 +1,66 @@
+//! Where a layer sees the requests, they are not recorded a second time.
+
+use crate::fixture::{Body, connector, finished};
+use http_body_util::BodyExt as _;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use nettrace::{
+    TraceSink,
+    connect::TraceConnectLayer,
+    request::{TraceBody, TraceRequestLayer},
+    wire::TraceWireLayer,
+};
+use test_support::web::{Web, reply};
+use tower::{Layer as _, ServiceExt as _};
+
+#[tokio::test]
+async fn a_request_layer_above_has_the_only_record() {
+    for h2 in [false, true] {
+        let sink = TraceSink::new();
+        let web = Web::start(async |_| reply("hello"));
+        let pool: legacy::Client<_, TraceBody<Body>> =
+            legacy::Client::builder(TokioExecutor::new()).http2_only(h2).build(connector(&sink));
+        let client = TraceRequestLayer::new(&sink).layer(pool);
+        for _ in 0..3 {
+            let request = http::Request::get(web.url("/")).body(Body::new()).unwrap();
+            client.clone().oneshot(request).await.unwrap().into_body().collect().await.unwrap();
+        }
+        drop(client);
+        let trace = finished(&sink).await;
+        assert_eq!(trace.http_requests.len(), 3);
+        assert!(trace.http_requests.iter().all(|request| !request.seen_on_wire));
+        assert!(trace.tcp_conns[0].wire.is_none());
+    }
+}
+
+/// Makes a request over a connection that `traced` records and `reader` reads.
+async fn request(web: &Web, traced: &TraceSink, reader: &TraceSink) {
+    let connector = TraceConnectLayer::new(traced).layer(HttpConnector::new());
+    let client: legacy::Client<_, Body> =
+        legacy::Client::builder(TokioExecutor::new()).build(TraceWireLayer::new(reader).layer(connector));
+    client.get(web.url("/").parse().unwrap()).await.unwrap().into_body().collect().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_of_another_sink_is_not_read() {
+    let web = Web::start(async |_| reply("hello"));
+    let sink = TraceSink::new();
+    for reader in [TraceSink::new(), TraceSink::disabled()] {
+        request(&web, &sink, &reader).await;
+        assert!(reader.snapshot("").http_requests.is_empty());
+    }
+    let trace = sink.snapshot("");
+    assert!(trace.http_requests.is_empty());
+    assert!(trace.tcp_conns.iter().all(|conn| conn.wire.is_none()));
+}
+
+#[tokio::test]
+async fn a_sink_that_is_off_reads_nothing() {
+    let (web, sink) = (Web::start(async |_| reply("hello")), TraceSink::new());
+    sink.set_enabled(false);
+    request(&web, &sink, &sink).await;
+    sink.set_enabled(true);
+    assert!(sink.snapshot("").tcp_conns.is_empty() && sink.snapshot("").http_requests.is_empty());
+}
