@@ -72,7 +72,7 @@ main() {
 # is left behind.
 load_generator() {
     local presets=untraced,bare,off,traced,full grpc=tonic,tonic-traced,tonic-off
-    local http=plain,layers,layers-uncaptured,layers-off,events,tower-http,tower-http-otel
+    local http=plain,layers,layers-uncaptured,layers-off,wire,wire-off,events,tower-http,tower-http-otel
     http+=,reqwest,reqwest-observed,reqwest-off,reqwest-tracing,reqwest-tracing-otel
     left_nothing $http,$grpc --concurrency 4
     left_nothing $http,$grpc --url h2 --concurrency 4

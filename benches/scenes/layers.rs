@@ -16,6 +16,7 @@ use nettrace::{
     TraceSink,
     connect::TraceConnectLayer,
     request::{TraceBody, TraceRequest, TraceRequestLayer},
+    wire::TraceWireLayer,
 };
 use tower::Layer;
 
@@ -25,6 +26,7 @@ pub(super) fn scenes() -> Vec<Scene> {
         traced("layers/kept alive, off", true, TraceSink::disabled, false),
         traced("layers/kept alive", true, loopback::sink, false),
         traced("layers/kept alive, captured", true, loopback::sink, true),
+        read("layers/kept alive, from the wire"),
         untraced("layers/new connection, untraced", false),
         traced("layers/new connection, off", false, TraceSink::disabled, false),
         traced("layers/new connection", false, loopback::sink, false),
@@ -46,6 +48,17 @@ fn traced(name: &'static str, is_kept: bool, sink: fn() -> TraceSink, captures: 
         let client = client(TraceConnectLayer::new(&sink).layer(HttpConnector::new()), is_kept);
         let layer = TraceRequestLayer::new(&sink).capture_connection(captures);
         let client: TraceRequest<Client<_, TraceBody<Empty<Bytes>>>> = layer.layer(client);
+        requests(async move |uri| client.get(uri).await)
+    })
+}
+
+/// Requests that are read from the bytes of their connection.
+fn read(name: &'static str) -> Scene {
+    Scene::new(name, move || {
+        let sink = loopback::sink();
+        let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+        let connector = TraceWireLayer::new(&sink).layer(connector);
+        let client: Client<_, Empty<Bytes>> = client(connector, true);
         requests(async move |uri| client.get(uri).await)
     })
 }

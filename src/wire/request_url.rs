@@ -8,16 +8,29 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 /// Returns the URL of an HTTP/1 request with this target (RFC 9112 section 3.2). If the request names no host, that is
 /// the one that was dialed.
 pub(super) fn from_target(method: &Method, target: &str, host: Option<&[u8]>, context: &WireContext) -> Uri {
-    let host = || {
-        let named = host.and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
-        named.or_else(|| context.dialed.as_ref().map(Authority::as_str))
-    };
+    let named = host.and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
+    let host = named.or_else(|| context.dialed.as_ref().map(Authority::as_str));
+    if target.starts_with('/')
+        && let Some(host) = host
+        && let Some(url) = joined(context.is_secure, host, target)
+    {
+        return url;
+    }
     let parsed = if *method == Method::CONNECT {
         target.parse::<Authority>().ok().map(Uri::from)
     } else {
         target.parse().ok().or_else(|| encoded(target.as_bytes()))
     };
-    parsed.map_or_else(Uri::default, |target| absolute(&target, host, context.is_secure))
+    parsed.map_or_else(Uri::default, |target| absolute(&target, || host, context.is_secure))
+}
+
+/// Returns the URL of a path on a host, which is the usual case, with one allocation and one scan.
+fn joined(is_secure: bool, host: &str, path: &str) -> Option<Uri> {
+    // Anything else could end the host early.
+    let is_host =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'-' | b'_' | b'[' | b']');
+    let scheme = if is_secure { "https://" } else { "http://" };
+    host.bytes().all(is_host).then(|| Uri::try_from([scheme, host, path].concat()).ok())?
 }
 
 /// Returns the URL of an HTTP/2 request with these pseudo-header fields (RFC 9113 section 8.3.1).

@@ -28,6 +28,10 @@ pub enum Mode {
     LayersUncaptured,
     /// Like `layers`, with a disabled sink
     LayersOff,
+    /// `plain` over connections whose bytes are read (with TraceTlsLayer for URLs with TLS)
+    Wire,
+    /// Like `wire`, with a disabled sink
+    WireOff,
     /// reqwest's client
     Reqwest,
     /// reqwest's client, observed
@@ -68,6 +72,8 @@ impl Mode {
             Mode::Layers => "layers",
             Mode::LayersUncaptured => "layers-uncaptured",
             Mode::LayersOff => "layers-off",
+            Mode::Wire => "wire",
+            Mode::WireOff => "wire-off",
             Mode::Reqwest => "reqwest",
             Mode::ReqwestObserved => "reqwest-observed",
             Mode::ReqwestOff => "reqwest-off",
@@ -88,6 +94,7 @@ impl Mode {
             Mode::Bare | Mode::Untraced => Mode::Untraced,
             Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => Mode::Plain,
             Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => Mode::Plain,
+            Mode::Wire | Mode::WireOff => Mode::Plain,
             Mode::TowerHttp | Mode::TowerHttpOtel | Mode::Events => Mode::Plain,
             Mode::Reqwest | Mode::ReqwestObserved | Mode::ReqwestOff => Mode::Reqwest,
             Mode::ReqwestTracing | Mode::ReqwestTracingOtel => Mode::Reqwest,

@@ -15,42 +15,15 @@ pub(super) enum BodyFraming {
     UntilClose,
 }
 
-impl BodyFraming {
-    /// Returns the framing of a request's body.
-    pub(super) fn of_request(fields: &[Header<'_>]) -> Result<Self, WireStop> {
-        match transfer_coding(fields) {
-            TransferCoding::None => {
-                content_length(fields).map(|length| length.map_or(Self::None, Self::length))
-            }
-            TransferCoding::Chunked => Ok(Self::Chunked),
-            TransferCoding::Other => Err(WireStop::BodyFraming),
-        }
-    }
-
-    /// Returns the framing of the body of a final response to a request with this method, which did not switch to
-    /// another protocol.
-    pub(super) fn of_response(
-        method: &Method,
-        status: StatusCode,
-        fields: &[Header<'_>],
-    ) -> Result<Self, WireStop> {
-        if method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            return Ok(Self::None);
-        }
-        match transfer_coding(fields) {
-            TransferCoding::None => {
-                content_length(fields).map(|length| length.map_or(Self::UntilClose, Self::length))
-            }
-            TransferCoding::Chunked => Ok(Self::Chunked),
-            TransferCoding::Other => Ok(Self::UntilClose),
-        }
-    }
-
-    fn length(length: u64) -> Self {
-        if length == 0 { Self::None } else { Self::Length(length) }
-    }
+/// What the fields of a head say about its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BodyFields {
+    transfer_coding: TransferCoding,
+    /// The declared length.
+    length: Option<u64>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TransferCoding {
     None,
     /// Chunked is the last coding.
@@ -58,37 +31,77 @@ enum TransferCoding {
     Other,
 }
 
-fn transfer_coding(fields: &[Header<'_>]) -> TransferCoding {
-    let codings = values(fields, "transfer-encoding").flat_map(|value| value.split(|byte| *byte == b','));
-    match codings.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty()).last() {
-        None => TransferCoding::None,
-        Some(last) if last.eq_ignore_ascii_case(b"chunked") => TransferCoding::Chunked,
-        Some(_) => TransferCoding::Other,
-    }
-}
-
-/// Returns the declared length. The same length may be declared several times.
-fn content_length(fields: &[Header<'_>]) -> Result<Option<u64>, WireStop> {
-    let mut declared = None;
-    for value in values(fields, "content-length").flat_map(|value| value.split(|byte| *byte == b',')) {
-        let length = decimal(value.trim_ascii()).ok_or(WireStop::BodyFraming)?;
-        if declared.is_some_and(|other| other != length) {
-            return Err(WireStop::BodyFraming);
+impl BodyFields {
+    /// Collects the fields.
+    pub(super) fn new(fields: &[Header<'_>]) -> Result<Self, WireStop> {
+        let mut found = BodyFields { transfer_coding: TransferCoding::None, length: None };
+        for field in fields {
+            // Most fields are told apart by the length of their names.
+            match field.name.len() {
+                14 if field.name.eq_ignore_ascii_case("content-length") => found.add_length(field.value)?,
+                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => found.add_codings(field.value),
+                _ => {}
+            }
         }
-        declared = Some(length);
+        Ok(found)
     }
-    Ok(declared)
+
+    /// Adds a declared length. The same length may be declared several times.
+    fn add_length(&mut self, value: &[u8]) -> Result<(), WireStop> {
+        for value in value.split(|byte| *byte == b',') {
+            let length = decimal(value.trim_ascii()).ok_or(WireStop::BodyFraming)?;
+            if self.length.is_some_and(|other| other != length) {
+                return Err(WireStop::BodyFraming);
+            }
+            self.length = Some(length);
+        }
+        Ok(())
+    }
+
+    fn add_codings(&mut self, value: &[u8]) {
+        let mut codings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if let Some(last) = codings.rfind(|coding| !coding.is_empty()) {
+            let is_chunked = last.eq_ignore_ascii_case(b"chunked");
+            self.transfer_coding = if is_chunked { TransferCoding::Chunked } else { TransferCoding::Other };
+        }
+    }
+
+    /// Returns how the body of a request is delimited.
+    pub(super) fn of_request(self) -> Result<BodyFraming, WireStop> {
+        match self.transfer_coding {
+            TransferCoding::None => Ok(self.length.map_or(BodyFraming::None, BodyFraming::length)),
+            TransferCoding::Chunked => Ok(BodyFraming::Chunked),
+            TransferCoding::Other => Err(WireStop::BodyFraming),
+        }
+    }
+
+    /// Returns how the body of a response is delimited that is final and does not switch to another protocol.
+    pub(super) fn of_response(self, method: &Method, status: StatusCode) -> BodyFraming {
+        if method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return BodyFraming::None;
+        }
+        match self.transfer_coding {
+            TransferCoding::None => self.length.map_or(BodyFraming::UntilClose, BodyFraming::length),
+            TransferCoding::Chunked => BodyFraming::Chunked,
+            TransferCoding::Other => BodyFraming::UntilClose,
+        }
+    }
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
-    // `parse` alone would accept a plus sign.
-    let is_decimal = text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| is_decimal)?.parse().ok()
+impl BodyFraming {
+    fn length(length: u64) -> Self {
+        if length == 0 { Self::None } else { Self::Length(length) }
+    }
 }
 
-/// Returns the values of all fields with this name.
-pub(super) fn values<'a>(fields: &'a [Header<'_>], name: &str) -> impl Iterator<Item = &'a [u8]> {
-    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = char::from(*digit).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
 }
 
 #[cfg(test)]
@@ -115,7 +128,11 @@ mod tests {
             (&[("Transfer-Encoding", "gzip"), ("Transfer-Encoding", "chunked,")], Ok(BodyFraming::Chunked)),
             (&[("Transfer-Encoding", "chunked, gzip")], Err(WireStop::BodyFraming)),
         ] {
-            assert_eq!(BodyFraming::of_request(&fields(given)), expected, "{given:?}");
+            assert_eq!(
+                BodyFields::new(&fields(given)).and_then(BodyFields::of_request),
+                expected,
+                "{given:?}"
+            );
         }
     }
 
@@ -132,7 +149,7 @@ mod tests {
             (Method::GET, 200, &[("Transfer-Encoding", "chunked")], BodyFraming::Chunked),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(BodyFraming::of_response(&method, status, &fields(given)), Ok(expected));
+            assert_eq!(BodyFields::new(&fields(given)).unwrap().of_response(&method, status), expected);
         }
     }
 }

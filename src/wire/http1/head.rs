@@ -1,12 +1,12 @@
 //! Parses the heads of HTTP/1 messages, with the crate `httparse`.
 
-use super::framing::{BodyFraming, values};
+use super::framing::{BodyFields, BodyFraming};
 use crate::{
     record::WireStop,
     sink::{OnWire, Tick},
     wire::{context::WireContext, exchange::WireRequest, request_url},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header::HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Request, Response, Status, parse_headers};
 use std::mem::MaybeUninit;
 
@@ -29,11 +29,11 @@ pub(super) fn parse_request(
         return Err(WireStop::NotHttp);
     };
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| WireStop::NotHttp)?;
-    let framing = BodyFraming::of_request(request.headers)?;
-    let host = values(request.headers, HOST.as_str()).next();
+    let framing = BodyFields::new(request.headers)?.of_request()?;
+    let host = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
     let request = WireRequest {
         wire: OnWire { begin, stream: None },
-        url: request_url::from_target(&method, target, host, context),
+        url: request_url::from_target(&method, target, host.map(|field| field.value), context),
         method,
         version: version(minor),
         headers: recorded_fields(request.headers, context),
@@ -67,7 +67,7 @@ pub(super) fn parse_response(
         return Err(WireStop::NotHttp);
     };
     let status = StatusCode::from_u16(status).map_err(|_| WireStop::NotHttp)?;
-    let framing = BodyFraming::of_response(method, status, response.headers)?;
+    let framing = BodyFields::new(response.headers)?.of_response(method, status);
     let headers = recorded_fields(response.headers, context);
     Ok(ResponseHead { status, version: version(minor), headers, framing })
 }

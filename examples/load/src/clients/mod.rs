@@ -14,6 +14,7 @@ mod tls;
 mod tonic;
 mod tower_http;
 mod untraced;
+mod wire;
 
 pub use sink::{operations, packets};
 
@@ -28,6 +29,7 @@ use self::{
     tonic::{Tonic, TonicTraced},
     tower_http::{TowerHttp, TowerHttpTls},
     untraced::Untraced,
+    wire::{Wire, WireTls},
 };
 use crate::{BoxError, args::Args, mode::Mode};
 use http::{HeaderName, HeaderValue, Request};
@@ -58,6 +60,8 @@ enum Sender {
     PlainTls(PlainTls),
     Layers(Layers),
     LayersTls(LayersTls),
+    Wire(Wire),
+    WireTls(WireTls),
     Reqwest(Reqwest),
     ReqwestObserved(ReqwestObserved),
     Tonic(Tonic),
@@ -85,6 +89,8 @@ impl Client {
             Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff | Mode::Events => {
                 Sender::Layers(layers::layers(args, &sink)?)
             }
+            Mode::Wire | Mode::WireOff if tls => Sender::WireTls(wire::wire_tls(args, &sink)?),
+            Mode::Wire | Mode::WireOff => Sender::Wire(wire::wire(args, &sink)?),
             Mode::Reqwest => Sender::Reqwest(reqwest::reqwest(args)?),
             Mode::ReqwestObserved | Mode::ReqwestOff => {
                 Sender::ReqwestObserved(reqwest::reqwest_observed(args, &sink)?)
@@ -112,6 +118,8 @@ impl Client {
             Sender::PlainTls(client) => client.get().await,
             Sender::Layers(client) => client.get().await,
             Sender::LayersTls(client) => client.get().await,
+            Sender::Wire(client) => client.get().await,
+            Sender::WireTls(client) => client.get().await,
             Sender::Reqwest(client) => client.get().await,
             Sender::ReqwestObserved(client) => client.get().await,
             Sender::Tonic(client) => client.get().await,

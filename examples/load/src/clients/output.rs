@@ -41,6 +41,7 @@ impl Output {
             Mode::TowerHttpOtel | Mode::ReqwestTracingOtel => Some(Self::spans()),
             Mode::Bare | Mode::Untraced | Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => None,
             Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => None,
+            Mode::Wire | Mode::WireOff => None,
             Mode::Reqwest | Mode::ReqwestObserved | Mode::ReqwestOff => None,
             Mode::Tonic | Mode::TonicTraced | Mode::TonicOff => None,
         }

@@ -14,8 +14,10 @@ pub fn sink(args: &Args) -> Result<TraceSink, BoxError> {
         Mode::Bare | Mode::Untraced | Mode::Plain | Mode::Reqwest | Mode::Tonic => TraceSink::disabled(),
         Mode::TowerHttp | Mode::TowerHttpOtel => TraceSink::disabled(),
         Mode::ReqwestTracing | Mode::ReqwestTracingOtel => TraceSink::disabled(),
-        Mode::Off | Mode::LayersOff | Mode::ReqwestOff | Mode::TonicOff => TraceSink::disabled(),
-        Mode::Traced | Mode::Layers | Mode::LayersUncaptured => builder.build(),
+        Mode::Off | Mode::LayersOff | Mode::WireOff | Mode::ReqwestOff | Mode::TonicOff => {
+            TraceSink::disabled()
+        }
+        Mode::Traced | Mode::Layers | Mode::LayersUncaptured | Mode::Wire => builder.build(),
         Mode::ReqwestObserved | Mode::TonicTraced => builder.build(),
         Mode::Events => builder.subscriber(TracingEvents::new()).build(),
         Mode::Full => with_probes(builder).build(),
