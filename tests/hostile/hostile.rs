@@ -11,6 +11,7 @@ mod mock;
 mod names;
 mod operations;
 mod texts;
+mod wire;
 
 use std::time::Duration;
 

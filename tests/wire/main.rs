@@ -3,6 +3,7 @@
 //! `tests/transparency` proves that reading changes nothing, and that the records are those that layers would have made.
 #![cfg(all(feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 
+mod arbitrary;
 mod ends;
 mod fixture;
 mod http1;

@@ -31,6 +31,8 @@ pub(super) struct Http1Reader {
     request_begin: Option<Tick>,
     /// Whether the last exchange is the one whose request is passing.
     is_sending: bool,
+    /// Whether the client has sent something after CONNECT, without waiting for the response.
+    has_early_bytes: bool,
     /// Whether the current response is an interim one.
     is_interim: bool,
 }
@@ -41,7 +43,9 @@ const MAX_PIPELINED: usize = 1024;
 impl Http1Reader {
     /// Reads bytes that the client sent.
     pub(super) fn requests(&mut self, mut bytes: &[u8], context: &WireContext) -> Result<(), WireStop> {
-        while let Some(event) = self.requests.next(&mut bytes)? {
+        while !self.takes_early_bytes(bytes)
+            && let Some(event) = self.requests.next(&mut bytes)?
+        {
             match event {
                 MessageEvent::Begin => self.request_begin = Some(context.conn.now()),
                 MessageEvent::Head(head) => {
@@ -70,6 +74,14 @@ impl Http1Reader {
         Ok(())
     }
 
+    /// Returns `true`, and takes the bytes, if the last request is CONNECT. The client may already send what is to go
+    /// through the tunnel, which is no HTTP.
+    fn takes_early_bytes(&mut self, bytes: &[u8]) -> bool {
+        let is_connect = self.exchanges.back().is_some_and(|last| last.method == Method::CONNECT);
+        self.has_early_bytes |= is_connect && !self.is_sending && !bytes.is_empty();
+        is_connect && !self.is_sending
+    }
+
     /// Returns the exchange whose request is passing, unless its response is complete already.
     fn sending(&mut self) -> Option<&mut Exchange> {
         self.exchanges.back_mut().filter(|_| self.is_sending)
@@ -96,6 +108,9 @@ impl Http1Reader {
                     if is_upgrade {
                         self.response_complete();
                         return Err(WireStop::Upgraded);
+                    }
+                    if self.has_early_bytes && current.method == Method::CONNECT {
+                        return Err(WireStop::NotHttp);
                     }
                     self.responses.set_framing(head.framing);
                 }
