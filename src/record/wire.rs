@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::open_enum::open_enum;
+use super::serde_helpers::{is_default, null_as_default};
 use super::{BoxedOrEmpty, Text, Timestamp};
 
 /// What was read of the HTTP on a connection whose bytes are read.
@@ -13,12 +14,87 @@ pub struct WireTrace {
     /// The protocol, as ALPN names it: `http/1.1` or `h2`. Empty if it was not found out.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub protocol: BoxedOrEmpty<Text>,
+    /// What both sides said about an HTTP/2 connection as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http2: Option<Box<Http2Trace>>,
     /// When reading stopped, though the connection went on.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub stopped_at: Timestamp,
     /// Why reading stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_reason: Option<WireStop>,
+}
+
+/// What both sides said about an HTTP/2 connection as a whole (RFC 9113 section 6).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Http2Trace {
+    /// What the client set with SETTINGS; absent values are the defaults of RFC 9113.
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_settings: Http2Settings,
+    /// What the server set with SETTINGS.
+    #[serde(skip_serializing_if = "is_default")]
+    pub server_settings: Http2Settings,
+    /// The number of streams that the client reset.
+    #[serde(skip_serializing_if = "is_default")]
+    pub client_resets: u64,
+    /// The number of streams that the server reset.
+    #[serde(skip_serializing_if = "is_default")]
+    pub server_resets: u64,
+    /// The number of PINGs of this side that were answered.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pings: u64,
+    /// The shortest time in microseconds until a PING of this side was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_ping_us: Option<u64>,
+    /// The longest time in microseconds until a PING of this side was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ping_us: Option<u64>,
+    /// The GOAWAY frames, in order: the first eight.
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub go_aways: BoxedOrEmpty<Vec<GoAway>>,
+}
+
+/// The values of SETTINGS (RFC 9113 section 6.5.2), the last ones that were sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Http2Settings {
+    /// How many bytes the table of HPACK may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_table_size: Option<u32>,
+    /// How many streams the other side may have open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_streams: Option<u32>,
+    /// How many bytes of a body the other side may send on a new stream before a WINDOW_UPDATE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_window_size: Option<u32>,
+    /// How many bytes a frame may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_frame_size: Option<u32>,
+    /// How many bytes a header section should have at most, uncompressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_header_list_size: Option<u32>,
+}
+
+/// A GOAWAY frame: its sender shuts the connection down (RFC 9113 section 6.8).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct GoAway {
+    /// When it passed.
+    pub at: Timestamp,
+    /// Whether the server sent it, and not the client.
+    pub by_server: bool,
+    /// The last stream that its sender may have processed.
+    #[serde(rename = "lastStreamID")]
+    pub last_stream_id: u32,
+    /// The error code, as [`HttpReqTrace::http2_error`](crate::record::HttpReqTrace::http2_error) has it.
+    pub error: Text,
+    /// The beginning of the debug data, at most 256 bytes, as text.
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub debug_data: BoxedOrEmpty<Text>,
 }
 
 open_enum! {

@@ -108,7 +108,7 @@ impl Clock {
         others.fold(read(), |closest, next| if next.0 < closest.0 { next } else { closest }).1
     }
 
-    #[cfg(any(test, all(unix, feature = "capture")))]
+    #[cfg(any(test, feature = "wire", all(unix, feature = "capture")))]
     pub(crate) fn between(&self, begin: Tick, end: Tick) -> std::time::Duration {
         let ticks = u128::from(end.get().saturating_sub(begin.get()));
         std::time::Duration::from_nanos(

@@ -7,6 +7,7 @@ use crate::{
     sink::{OnWire, RequestHead, RequestRecorder, Tick},
 };
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use std::time::Duration;
 
 /// A request that passed over a connection, and what has passed of its response.
 #[derive(Debug)]
@@ -103,6 +104,11 @@ impl Exchange {
     pub(super) fn request_end(&mut self, at: Tick) {
         self.request_end = Some(at);
         self.recorder.request_end(at);
+    }
+
+    /// Records for how long in all the request's body waited for a window of HTTP/2.
+    pub(super) fn window_wait(&self, waited: Duration) {
+        self.recorder.window_wait(waited);
     }
 
     /// Records that the first byte of the response passed at `at`, be it an interim one.

@@ -1,6 +1,6 @@
 //! Streams of HTTP/2.
 
-use crate::fixture::{connector, finished, only_request, pool};
+use crate::fixture::{Conn, connector, finished, only_request, pool};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Response};
@@ -122,6 +122,103 @@ async fn a_connection_that_is_shut_down_refuses_later_streams() {
     // A request that the server may have processed is not refused, but its response does not come.
     let request = answered_with(frame(7, 0, &[0, 0, 0, 1, 0, 0, 0, 0])).await;
     assert_eq!(end(&request), (Some(EndReason::Failed), Some(Failure::EofError), ""));
+}
+
+/// Whether the server sends, and frames.
+type Turn = (bool, &'static [&'static [u8]]);
+
+/// A connection on which a test plays both sides.
+async fn conversation(sink: &TraceSink, turns: &'static [Turn]) {
+    let preface = &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..];
+    let length = |frames: &[&[u8]]| frames.iter().map(|frame| frame.len()).sum::<usize>();
+    let server = Server::start(async move |mut conn| {
+        conn.read(24).await?;
+        for (by_server, frames) in turns {
+            if *by_server {
+                conn.write(&frames.concat()).await?;
+            } else {
+                conn.read(length(frames)).await?;
+            }
+        }
+        conn.close().await
+    });
+    let mut conn = Conn::connect(sink, server.addr()).await;
+    conn.write(preface).await;
+    for (by_server, frames) in turns {
+        if *by_server {
+            conn.read_in_pieces(length(frames), 1000).await;
+        } else {
+            conn.write(&frames.concat()).await;
+        }
+    }
+    conn.read_to_end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_has_what_both_sides_said_about_it() {
+    let sink = TraceSink::new();
+    conversation(
+        &sink,
+        &[
+            (false, &[&[0, 0, 12, 4, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 4, 0, 0x20, 0, 0]]),
+            (true, &[&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100], &[0, 0, 0, 4, 1, 0, 0, 0, 0]]),
+            (false, &[&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]]),
+            (true, &[&[0, 0, 8, 6, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1]]), // a PING of the server
+            (true, &[&[0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]]),
+            (
+                false,
+                &[&[0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84], &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8]],
+            ),
+            (true, &[&[0, 0, 11, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xb, b'f', b'u', b'l']]),
+        ],
+    )
+    .await;
+    let trace = finished(&sink).await;
+    let http2 = trace.tcp_conns[0].wire.as_deref().unwrap().http2.as_deref().unwrap();
+    assert_eq!(http2.client_settings.initial_window_size, Some(0x20_0000));
+    assert_eq!(http2.server_settings.max_concurrent_streams, Some(100));
+    assert_eq!(http2.server_settings.initial_window_size, None);
+    assert_eq!((http2.client_resets, http2.server_resets, http2.pings), (1, 0, 1));
+    assert!(http2.min_ping_us.is_some() && http2.min_ping_us == http2.max_ping_us);
+    let [go_away] = &http2.go_aways[..] else { panic!("one GOAWAY") };
+    assert_eq!((go_away.by_server, go_away.last_stream_id), (true, 1));
+    assert_eq!((go_away.error.as_str(), go_away.debug_data.as_str()), ("ENHANCE_YOUR_CALM", "ful"));
+}
+
+#[tokio::test]
+async fn a_body_that_waits_for_a_window_has_the_time() {
+    const HEADERS: &[u8] = &[0, 0, 3, 1, 4, 0, 0, 0, 1, 0x83, 0x86, 0x84];
+    const ANSWER: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+    const FIVE: &[u8] = &[0, 0, 5, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5];
+    const LAST_FIVE: &[u8] = &[0, 0, 5, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4, 5];
+    /// SETTINGS with an initial window of five bytes.
+    const SMALL_WINDOW: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 5];
+    const FIVE_MORE: &[u8] = &[0, 0, 4, 8, 0, 0, 0, 0, 1, 0, 0, 0, 5];
+    const WAITS: &[Turn] = &[
+        (false, &[SETTINGS]),
+        (true, &[SMALL_WINDOW]),
+        (false, &[HEADERS, FIVE]),
+        (true, &[FIVE_MORE]),
+        (false, &[LAST_FIVE]),
+        (true, &[ANSWER]),
+    ];
+    /// The window is not needed any more when it is opened.
+    const ENDS: &[Turn] = &[
+        (false, &[SETTINGS]),
+        (true, &[SMALL_WINDOW]),
+        (false, &[HEADERS, LAST_FIVE]),
+        (true, &[FIVE_MORE, ANSWER]),
+    ];
+    const LARGE: &[Turn] =
+        &[(false, &[SETTINGS]), (true, &[SETTINGS]), (false, &[HEADERS, FIVE, LAST_FIVE]), (true, &[ANSWER])];
+    for (turns, waits) in [(WAITS, true), (ENDS, false), (LARGE, false)] {
+        let sink = TraceSink::new();
+        conversation(&sink, turns).await;
+        let trace = finished(&sink).await;
+        let request = only_request(&trace);
+        assert_eq!(request.resp_status_code, 200);
+        assert_eq!(request.window_wait_us.is_some(), waits);
+    }
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ impl ConnRecord {
     #[inline]
     fn wire_bytes(&self) -> usize {
         #[cfg(feature = "wire")]
-        return self.wire.get().map_or(0, |_| size_of::<WireFacts>());
+        return self.wire.get().map_or(0, |facts| facts.heap_bytes());
         #[cfg(not(feature = "wire"))]
         0
     }

@@ -2,7 +2,7 @@
 
 use super::{
     conn_ref::ConnRef,
-    wire_facts::{WireFacts, WireProtocol},
+    wire_facts::{Http2Facts, WireFacts, WireProtocol},
 };
 use crate::{
     record::WireStop,
@@ -10,6 +10,7 @@ use crate::{
 };
 #[cfg(feature = "server")]
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 impl ConnRef {
     /// Reads the clock of the connection's sink.
@@ -54,6 +55,16 @@ impl ConnRef {
     /// Records that nothing more is read.
     pub(crate) fn wire_stopped(&self, reason: WireStop) {
         self.wire_facts().stopped(self.now(), reason);
+    }
+
+    /// Passes what is known of an HTTP/2 connection to `note`.
+    pub(crate) fn note_http2(&self, note: impl FnOnce(&mut Http2Facts)) {
+        note(&mut self.wire_facts().http2());
+    }
+
+    /// Returns the time from one reading of the clock to another.
+    pub(crate) fn between(&self, begin: Tick, end: Tick) -> Duration {
+        self.group.core.clock.between(begin, end)
     }
 
     fn wire_facts(&self) -> &WireFacts {

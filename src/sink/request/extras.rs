@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use http::StatusCode;
-use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};
+use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// The links of a request besides its first connection. Most requests have none, and take no lock.
 #[derive(Debug, Default)]
@@ -55,6 +55,8 @@ pub(crate) struct RequestExtras {
     /// The length of the body in bytes, if another crate's client sends it in one piece with the head.
     #[cfg(feature = "reqwest")]
     pub(in crate::sink) single_piece_bytes: u64,
+    /// How long the body waited for a window of HTTP/2.
+    pub(crate) window_wait: Duration,
     pub(crate) informational: Vec<(Tick, StatusCode)>,
     /// The number of 1xx responses, those included that are not kept.
     pub(crate) informational_seen: usize,

@@ -34,6 +34,7 @@ use http::{StatusCode, Version};
 use std::{
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 pub(in crate::sink) fn request(request: &RequestRef, times: &Timeline) -> HttpReqTrace {
@@ -99,6 +100,7 @@ pub(in crate::sink) fn request_and_links(
         network_proxy: network_proxy.into(),
         seen_on_wire: record.seen_on_wire,
         stream_id: record.stream_id,
+        window_wait_us: None,
         req_sent_at: times.at(record.begin),
         conn_acquired_at: times.at(acquired),
         req_body_end_at: times.at(if record.has_body { body_end } else { acquired }),
@@ -147,6 +149,7 @@ struct ExtrasSnapshot {
     connects: Vec<RequestRef>,
     informational: Vec<(Tick, StatusCode)>,
     informational_seen: usize,
+    window_wait: Duration,
 }
 
 impl ExtrasSnapshot {
@@ -159,6 +162,7 @@ impl ExtrasSnapshot {
             method_bytes: extras.method_bytes,
             dropped_tried: extras.dropped_tried,
             informational_seen: extras.informational_seen,
+            window_wait: extras.window_wait,
             tried: extras
                 .tried
                 .iter()
@@ -195,6 +199,8 @@ impl ExtrasSnapshot {
         if self.informational.len() < self.informational_seen {
             truncated.note("informational", limits::original_size(self.informational_seen));
         }
+        let window_wait_us = u32::try_from(self.window_wait.as_micros()).unwrap_or(u32::MAX);
+        out.window_wait_us = NonZeroU32::new(window_wait_us);
         if self.dropped_tried > 0 {
             let attempts = self.dropped_tried + self.tried.len() + usize::from(self.conn.is_some());
             truncated.note("attempts", limits::original_size(attempts));

@@ -47,13 +47,18 @@ pub(super) mod kind {
     pub(in crate::wire::http2) const DATA: u8 = 0x0;
     pub(in crate::wire::http2) const HEADERS: u8 = 0x1;
     pub(in crate::wire::http2) const RST_STREAM: u8 = 0x3;
+    pub(in crate::wire::http2) const SETTINGS: u8 = 0x4;
     pub(in crate::wire::http2) const PUSH_PROMISE: u8 = 0x5;
+    pub(in crate::wire::http2) const PING: u8 = 0x6;
     pub(in crate::wire::http2) const GOAWAY: u8 = 0x7;
+    pub(in crate::wire::http2) const WINDOW_UPDATE: u8 = 0x8;
     pub(in crate::wire::http2) const CONTINUATION: u8 = 0x9;
 }
 
 /// Flags of frames.
 pub(super) mod flag {
+    /// Of SETTINGS and PING: it answers one of the other side.
+    pub(in crate::wire::http2) const ACK: u8 = 0x1;
     pub(in crate::wire::http2) const END_STREAM: u8 = 0x1;
     pub(in crate::wire::http2) const END_HEADERS: u8 = 0x4;
     pub(in crate::wire::http2) const PADDED: u8 = 0x8;
@@ -65,6 +70,9 @@ const HEAD_BYTES: usize = 9;
 
 /// How many bytes of a GOAWAY frame are read: two numbers, and the beginning of the debug data.
 const MAX_GOAWAY_BYTES: u32 = 8 + 256;
+
+/// How many bytes of a SETTINGS frame are read: 64 values.
+const MAX_SETTINGS_BYTES: u32 = 64 * 6;
 
 impl FrameHead {
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -87,9 +95,12 @@ impl FrameHead {
                 let fits = self.length as usize <= MAX_SECTION_BYTES;
                 if fits { Ok(self.length) } else { Err(WireStop::SectionTooLarge) }
             }
-            kind::RST_STREAM if self.length != 4 => Err(WireStop::Http2Frame),
-            kind::RST_STREAM => Ok(4),
+            kind::RST_STREAM | kind::WINDOW_UPDATE if self.length != 4 => Err(WireStop::Http2Frame),
+            kind::RST_STREAM | kind::WINDOW_UPDATE => Ok(4),
+            kind::PING if self.length != 8 => Err(WireStop::Http2Frame),
+            kind::PING => Ok(8),
             kind::GOAWAY => Ok(self.length.min(MAX_GOAWAY_BYTES)),
+            kind::SETTINGS => Ok(self.length.min(MAX_SETTINGS_BYTES)),
             _ => Ok(0),
         }
     }
@@ -224,7 +235,9 @@ mod tests {
     #[test]
     fn frames_are_found_however_they_are_divided() {
         let all = [
-            frame(4, 0, 0, &[0, 3, 0, 0, 0, 100]), // SETTINGS, skipped
+            frame(0xf0, 0, 0, &[0, 3, 0, 0, 0, 100]), // of an unknown type, skipped
+            frame(kind::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]),
+            frame(kind::SETTINGS, flag::ACK, 0, &[]),
             frame(kind::HEADERS, flag::END_HEADERS, 1, &[1, 2, 3]),
             frame(kind::DATA, 0, 1, &[0; 300]),
             frame(kind::DATA, flag::PADDED, 1, &[2, 7, 7, 7, 0, 0]),
@@ -237,6 +250,7 @@ mod tests {
         .concat();
         let goaway = format!("7 of 300 on 0: {:?}", [9; MAX_GOAWAY_BYTES as usize]);
         let expected = [
+            "4 of 6 on 0: [0, 3, 0, 0, 0, 100]",
             "1 of 3 on 1: [1, 2, 3]",
             "300 bytes on 1",
             "3 bytes on 1",
@@ -258,6 +272,8 @@ mod tests {
             (frame(kind::DATA, flag::PADDED, 1, &[]), "Http2Frame"),
             (frame(kind::DATA, 0, 0, &[1]), "Http2Frame"),
             (frame(kind::RST_STREAM, 0, 1, &[1]), "Http2Frame"),
+            (frame(kind::PING, 0, 0, &[1]), "Http2Frame"),
+            (frame(kind::WINDOW_UPDATE, 0, 0, &[1; 5]), "Http2Frame"),
             (frame(kind::HEADERS, 0, 1, &[0; MAX_SECTION_BYTES + 1]), "SectionTooLarge"),
         ] {
             assert_eq!(read(&all, all.len() + 1), [reason]);

@@ -1,9 +1,14 @@
 //! [`Streams`]: the open streams of a connection, each with its exchange.
 
-use super::{direction::StreamEvent, field_block::Fields};
+use super::{
+    direction::Event,
+    field_block::Fields,
+    settings,
+    windows::{INITIAL_WINDOW, SendWindow},
+};
 use crate::{
     error::{FailureDetail, http2_error_name},
-    record::{Failure, WireStop},
+    record::{Failure, Http2Settings, WireStop},
     sink::OnWire,
     wire::{
         context::WireContext,
@@ -15,109 +20,191 @@ use http::{Version, uri::Scheme};
 use std::num::NonZeroU32;
 
 /// The streams whose response is not complete.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Streams {
-    /// In the order of their numbers, which grow.
-    open: Vec<(u32, Exchange)>,
+    /// In the order of their identifiers, which grow.
+    open: Vec<OpenStream>,
+    /// The last stream that the client has opened.
+    last: u32,
+    /// What the client may send on a new stream.
+    initial_window: i64,
+    /// What the client may send on all streams together.
+    conn_window: i64,
+}
+
+#[derive(Debug)]
+struct OpenStream {
+    id: u32,
+    exchange: Exchange,
+    /// `None` if the request has no body, or all of it has passed.
+    window: Option<SendWindow>,
 }
 
 /// How many streams may be open. Servers allow some hundreds as a rule.
 const MAX_OPEN_STREAMS: usize = 4096;
 
-/// The stream is not needed any more (RFC 9113 section 7).
+/// The stream ends without an error (RFC 9113 section 7).
 const NO_ERROR: u32 = 0x0;
 /// The stream is not needed any more (RFC 9113 section 7).
 const CANCEL: u32 = 0x8;
 
+impl Default for Streams {
+    fn default() -> Self {
+        Streams { open: Vec::new(), last: 0, initial_window: INITIAL_WINDOW, conn_window: INITIAL_WINDOW }
+    }
+}
+
 impl Streams {
     /// Records what the client sent.
-    pub(super) fn client_sent(&mut self, event: StreamEvent, context: &WireContext) -> Result<(), WireStop> {
+    pub(super) fn client_sent(&mut self, event: Event<'_>, context: &WireContext) -> Result<(), WireStop> {
         match event {
-            StreamEvent::Fields { stream, fields, is_end } => {
-                match self.get_mut(stream) {
-                    Some(exchange) if is_end => exchange.request_end(context.conn.now()), // trailers
-                    Some(_) => {}
-                    None => self.begin(stream, fields, !is_end, context)?,
+            Event::Fields { stream, fields, is_end } if stream > self.last => {
+                self.begin(stream, fields, !is_end, context)?;
+            }
+            Event::Fields { stream, is_end, .. } => {
+                if is_end {
+                    self.request_end(stream, context); // trailers
                 }
             }
-            StreamEvent::Data { stream, bytes } => {
-                if let Some(exchange) = self.get_mut(stream) {
-                    exchange.sent(bytes);
+            Event::Data { stream, bytes } => {
+                if let Some(stream) = self.get_mut(stream) {
+                    stream.exchange.sent(bytes);
                 }
             }
-            StreamEvent::End { stream } => {
-                if let Some(exchange) = self.get_mut(stream) {
-                    exchange.request_end(context.conn.now());
+            Event::DataEnd { stream, flow, is_end } => {
+                if is_end {
+                    self.request_end(stream, context);
                 }
+                self.data_sent(stream, flow, context);
             }
-            StreamEvent::Reset { stream, code } => {
+            Event::Reset { stream, code } => {
                 if let Some(exchange) = self.remove(stream, context) {
                     reset_by_client(exchange, code);
                 }
             }
-            StreamEvent::GoAway { .. } => {} // concerns streams of the server, which are not read
+            // These are about what the server sends.
+            Event::WindowUpdate { .. } | Event::Settings(_) | Event::GoAway { .. } => {}
+            Event::Ping { .. } => {}
         }
         Ok(())
     }
 
     fn begin(
         &mut self,
-        stream: u32,
+        id: u32,
         fields: Fields,
         has_body: bool,
         context: &WireContext,
     ) -> Result<(), WireStop> {
-        if self.open.last().is_some_and(|(last, _)| stream <= *last) {
-            return Ok(()); // what was reset already, or is no new stream
-        }
         if self.open.len() == MAX_OPEN_STREAMS {
             return Err(WireStop::TooManyRequests);
         }
+        self.last = id;
         let Fields { pseudo, headers } = fields;
         let method = pseudo.method.ok_or(WireStop::Http2Frame)?;
         let is_secure = pseudo.scheme.as_ref().map_or(context.is_secure, |scheme| *scheme == Scheme::HTTPS);
         let request = WireRequest {
-            wire: OnWire { begin: context.conn.now(), stream: NonZeroU32::new(stream) },
+            wire: OnWire { begin: context.conn.now(), stream: NonZeroU32::new(id) },
             url: request_url::from_pseudo_fields(&method, is_secure, &pseudo.authority, &pseudo.path),
             method,
             version: Version::HTTP_2,
             headers,
             has_body,
         };
-        self.open.push((stream, Exchange::begin(context, request)));
+        let window = has_body.then(|| {
+            let mut window = SendWindow::new(self.initial_window);
+            window.change(0, self.conn_window, context);
+            window
+        });
+        self.open.push(OpenStream { id, exchange: Exchange::begin(context, request), window });
         Ok(())
     }
 
+    fn request_end(&mut self, stream: u32, context: &WireContext) {
+        if let Some(stream) = self.get_mut(stream) {
+            stream.window = None;
+            stream.exchange.request_end(context.conn.now());
+        }
+    }
+
+    /// Takes what was sent from both windows.
+    fn data_sent(&mut self, stream: u32, flow: u32, context: &WireContext) {
+        let flow = i64::from(flow);
+        self.conn_window -= flow;
+        if self.conn_window <= 0 {
+            self.change_windows(0, context);
+        }
+        let conn_window = self.conn_window;
+        if let Some(stream) = self.get_mut(stream) {
+            stream.change_window(-flow, conn_window, context);
+        }
+    }
+
+    /// Changes the window of each stream.
+    fn change_windows(&mut self, by: i64, context: &WireContext) {
+        for stream in &mut self.open {
+            stream.change_window(by, self.conn_window, context);
+        }
+    }
+
     /// Records what the server sent.
-    pub(super) fn server_sent(&mut self, event: StreamEvent, context: &WireContext) {
+    pub(super) fn server_sent(&mut self, event: Event<'_>, context: &WireContext) {
         match event {
-            StreamEvent::Fields { stream, fields, is_end } => {
-                if let Some(exchange) = self.get_mut(stream) {
-                    answered(exchange, fields, context);
+            Event::Fields { stream, fields, is_end } => {
+                if let Some(stream) = self.get_mut(stream) {
+                    answered(&mut stream.exchange, fields, context);
                 }
                 if is_end {
                     self.response_complete(stream, context);
                 }
             }
-            StreamEvent::Data { stream, bytes } => {
-                if let Some(exchange) = self.get_mut(stream) {
-                    exchange.received(bytes);
+            Event::Data { stream, bytes } => {
+                if let Some(stream) = self.get_mut(stream) {
+                    stream.exchange.received(bytes);
                 }
             }
-            StreamEvent::End { stream } => self.response_complete(stream, context),
-            StreamEvent::Reset { stream, code } => {
+            Event::DataEnd { stream, is_end, .. } => {
+                if is_end {
+                    self.response_complete(stream, context);
+                }
+            }
+            Event::Reset { stream, code } => {
                 if let Some(exchange) = self.remove(stream, context) {
                     let text = format!("the server reset the stream ({})", http2_error_name(code));
                     exchange.failed(fault(Failure::Http2StreamReset, code, text));
                 }
             }
-            StreamEvent::GoAway { last_stream, code } => {
-                let first_refused = self.open.partition_point(|(stream, _)| *stream <= last_stream);
-                for (_, exchange) in self.open.drain(first_refused..) {
-                    let text = format!("the server shut the connection down ({})", http2_error_name(code));
-                    exchange.failed(fault(Failure::Http2Goaway, code, text));
+            Event::WindowUpdate { stream: 0, increment } => {
+                self.conn_window = self.conn_window.saturating_add(i64::from(increment));
+                self.change_windows(0, context);
+            }
+            Event::WindowUpdate { stream, increment } => {
+                let conn_window = self.conn_window;
+                if let Some(stream) = self.get_mut(stream) {
+                    stream.change_window(i64::from(increment), conn_window, context);
                 }
             }
+            Event::Settings(payload) => self.server_settings(payload, context),
+            Event::GoAway { last_stream, code, .. } => {
+                let first_refused = self.open.partition_point(|stream| stream.id <= last_stream);
+                for mut stream in self.open.drain(first_refused..) {
+                    stream.exchange.decide(context);
+                    let text = format!("the server shut the connection down ({})", http2_error_name(code));
+                    stream.exchange.failed(fault(Failure::Http2Goaway, code, text));
+                }
+            }
+            Event::Ping { .. } => {}
+        }
+    }
+
+    /// Changes the windows if the server sets another initial one (RFC 9113 section 6.9.2).
+    fn server_settings(&mut self, payload: &[u8], context: &WireContext) {
+        let mut settings = Http2Settings::default();
+        settings::apply(payload, &mut settings);
+        if let Some(initial) = settings.initial_window_size.map(i64::from) {
+            let by = initial - self.initial_window;
+            self.initial_window = initial;
+            self.change_windows(by, context);
         }
     }
 
@@ -129,28 +216,38 @@ impl Streams {
 
     #[cfg(feature = "server")]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
-        self.open.iter_mut().map(|(_, exchange)| exchange)
+        self.open.iter_mut().map(|stream| &mut stream.exchange)
     }
 
     /// Takes all exchanges.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Exchange> {
-        self.open.drain(..).map(|(_, exchange)| exchange)
+        self.open.drain(..).map(|stream| stream.exchange)
     }
 
-    fn get_mut(&mut self, stream: u32) -> Option<&mut Exchange> {
+    fn get_mut(&mut self, stream: u32) -> Option<&mut OpenStream> {
         let at = self.position(stream)?;
-        Some(&mut self.open[at].1)
+        Some(&mut self.open[at])
     }
 
     fn remove(&mut self, stream: u32, context: &WireContext) -> Option<Exchange> {
         let at = self.position(stream)?;
-        let (_, mut exchange) = self.open.remove(at);
+        let mut exchange = self.open.remove(at).exchange;
         exchange.decide(context);
         Some(exchange)
     }
 
     fn position(&self, stream: u32) -> Option<usize> {
-        self.open.binary_search_by_key(&stream, |(stream, _)| *stream).ok()
+        self.open.binary_search_by_key(&stream, |stream| stream.id).ok()
+    }
+}
+
+impl OpenStream {
+    /// Changes the window, and records the wait for it that has ended with that.
+    fn change_window(&mut self, by: i64, conn_window: i64, context: &WireContext) {
+        let window = self.window.as_mut();
+        if let Some(waited) = window.and_then(|window| window.change(by, conn_window, context)) {
+            self.exchange.window_wait(waited);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::sink::{
     trace_sink::TraceSink,
 };
 use http::StatusCode;
-use std::sync::atomic::Ordering::Relaxed;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 impl TraceSink {
     /// Begins a request that was read from the bytes of a connection.
@@ -51,6 +51,15 @@ impl RequestRecorder {
             && record.first_byte.get().is_none()
         {
             record.first_byte.set(at);
+        }
+    }
+
+    /// Records for how long in all the request's body waited for a window of HTTP/2.
+    pub(crate) fn window_wait(&self, waited: Duration) {
+        if let Some((_, record)) = self.open()
+            && let Some(mut links) = record.open_links()
+        {
+            links.extras_mut().window_wait = waited;
         }
     }
 

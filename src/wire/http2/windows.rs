@@ -1,0 +1,39 @@
+//! [`SendWindow`]: how much of a body may still be sent (RFC 9113 section 5.2).
+
+use crate::{sink::Tick, wire::context::WireContext};
+use std::time::Duration;
+
+/// The window of a stream, or of a connection, before SETTINGS say otherwise.
+pub(super) const INITIAL_WINDOW: i64 = 65_535;
+
+/// How much of a request's body may still be sent on its stream, and how long it has waited for more.
+#[derive(Debug)]
+pub(super) struct SendWindow {
+    left: i64,
+    /// Since when nothing may be sent.
+    closed: Option<Tick>,
+    waited: Duration,
+}
+
+impl SendWindow {
+    pub(super) fn new(left: i64) -> Self {
+        SendWindow { left, closed: None, waited: Duration::ZERO }
+    }
+
+    /// Takes what was sent, or adds what is allowed. `conn` is what is left of the connection's window after that.
+    /// Returns how long the body has waited in all, if a wait has just ended.
+    pub(super) fn change(&mut self, by: i64, conn: i64, context: &WireContext) -> Option<Duration> {
+        self.left = self.left.saturating_add(by);
+        let is_open = self.left.min(conn) > 0;
+        match self.closed {
+            None if !is_open => self.closed = Some(context.conn.now()),
+            Some(since) if is_open => {
+                self.closed = None;
+                self.waited += context.conn.between(since, context.conn.now());
+                return Some(self.waited);
+            }
+            _ => {}
+        }
+        None
+    }
+}
