@@ -7,7 +7,7 @@ use super::style::{Line, Style};
 use super::{suites, text};
 use crate::record::{
     DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent,
-    Text, TlsTunnelTrace,
+    Text, TlsTunnelTrace, WireStop,
 };
 
 /// Returns the rows of a dial in order: the lookup, each attempt, the tunnels. `used` is the connection that the
@@ -287,6 +287,21 @@ pub(super) fn kernel_facts(facts: &mut Line, conn: &TcpConnTrace) {
         facts.item(Style::Plain, format!("rtt {}", text::duration(i64::from(rtt) * 1_000, false)));
     }
     retransmissions(facts, info, "segment");
+}
+
+/// Appends what was read of the HTTP on a connection, where it explains something: who shut it down, and why not all of it
+/// was read.
+pub(super) fn wire_facts(facts: &mut Line, conn: &TcpConnTrace) {
+    let Some(wire) = conn.wire.as_deref() else { return };
+    let go_aways = wire.http2.iter().flat_map(|http2| http2.go_aways.iter());
+    for go_away in go_aways {
+        let side = if go_away.by_server { "server" } else { "client" };
+        facts.item(Style::Warn, format!("GOAWAY of the {side}: {}", go_away.error));
+        facts.word(Style::Plain, text::shortened(&go_away.debug_data));
+    }
+    if let Some(reason) = wire.stop_reason.as_ref().filter(|reason| **reason != WireStop::Upgraded) {
+        facts.item(Style::Dim, format!("HTTP not read to the end ({reason})"));
+    }
 }
 
 /// Returns both ends as seen from the other side of a NAT, if there is one.

@@ -219,6 +219,10 @@ fn exchange_rows(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &
         let until = if is_stuck { span.end } else { sent };
         let mut row = Row::new(labels.send, Style::Send, Some(ready), until);
         row.notes.push(Style::Plain, text::bytes(request.req_content_len));
+        if let Some(waited) = request.window_wait_us {
+            let waited = text::duration(i64::from(waited.get()) * 1_000, false);
+            row.notes.item(Style::Warn, format!("{waited} of it waiting for the peer to allow more"));
+        }
         rows.push(row);
     }
     if head.is_some() || sent.is_some() {
@@ -301,6 +305,9 @@ fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
     facts.item(Style::Dim, request.trace_id.as_str());
     if request.resp_status_code != 0 && request.proto_major > 0 {
         facts.item(Style::Plain, version(request));
+        if let Some(stream) = request.stream_id {
+            facts.word(Style::Dim, format!("stream {stream}"));
+        }
     }
     // The Go package links only the first request on a connection to its tunnel.
     let below = || index.last_tunnel_of(&request.tcp_conn);
@@ -316,6 +323,7 @@ fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
             }
             facts.word(Style::Plain, conn::endpoints(conn));
             conn::kernel_facts(&mut facts, conn);
+            conn::wire_facts(&mut facts, conn);
         }
         None if index.own_sources(at).iter().any(ConnSource::is_established) => {}
         // An answered request had a connection, though it is unknown which.

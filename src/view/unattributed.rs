@@ -185,6 +185,7 @@ fn append_conn_facts(index: &Index<'_>, facts: &mut Line, conn: &TcpConnTrace) {
         facts.word(Style::Dim, "above TLS");
     }
     conn::kernel_facts(facts, conn);
+    conn::wire_facts(facts, conn);
     let begin = index.times.at(conn.handshake_end_at);
     match index.times.at(conn.conn_close_at) {
         Some(end) => facts.item(Style::Plain, format!("open for {}", total(begin, Some(end), index.times))),

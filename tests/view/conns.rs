@@ -35,6 +35,30 @@ fn what_the_kernel_says_of_a_connection() {
 }
 
 #[test]
+fn what_was_read_on_the_wire_is_shown_where_it_explains_something() {
+    let trace = read(
+        r#"{"traceBeginAt": "2026-11-23T13:27:01Z", "traceEndAt": "+900ms", "tcpConns": [
+          {"traceID": "c", "handshakeBeginAt": "+0ms", "handshakeEndAt": "+1ms", "connected": true,
+           "connCloseAt": "+800ms", "endReason": "closed",
+           "addrTuple": {"srcIP": "10.0.0.9", "srcPort": 4, "dstIP": "10.0.0.3", "dstPort": 80},
+           "wire": {"protocol": "h2", "stoppedAt": "+700ms", "stopReason": "header-compression", "http2": {"goAways": [
+             {"at": "+90ms", "byServer": true, "lastStreamID": 5, "error": "NO_ERROR", "debugData": "max_age"}]}}}
+        ], "httpRequests": [
+          {"traceID": "r", "tcpConn": "c", "protoMajor": 2, "reqMethod": "POST", "reqURL": "http://h/", "seenOnWire": true,
+           "streamID": 7, "windowWaitUs": 12300, "reqSentAt": "+2ms", "connAcquiredAt": "+2ms", "reqBodyEndAt": "+30ms",
+           "reqContentLen": 100000, "respRecvAt": "+40ms", "respBodyEndAt": "+41ms", "endAt": "+41ms",
+           "respStatusCode": 200, "RespContentLen": 0, "endReason": "closed"}
+        ]}"#,
+    );
+    let drawing = view::waterfall(&trace).width(160).to_string();
+    let request = block(&drawing, "POST http://h/ · 200 OK");
+    line(&request, &["r · HTTP/2 stream 7 ·", "· GOAWAY of the server: NO_ERROR max_age"]);
+    line(&request, &["· HTTP not read to the end"]);
+    line(&request, &["(header-compression)"]);
+    line(&request, &["  send ", "100 kB · 12.3 ms of it waiting for the peer to allow more"]);
+}
+
+#[test]
 fn what_was_not_observed_is_not_shown_as_zero() {
     for changes in [
         json!({"endReason": "unobserved"}),
