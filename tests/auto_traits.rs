@@ -86,6 +86,15 @@ exactly_as_wrapped!(TraceResolve, TraceResolveFuture, TraceTls);
 exactly_as_wrapped!(ProxyConnector, ProxyStream);
 exactly_as_wrapped!(OnConnection, OnConnectionFuture);
 
+#[cfg(feature = "wire")]
+mod wire {
+    use super::*;
+    use nettrace::wire::{TraceWire, TraceWireFuture, TraceWireLayer, WireIo};
+
+    exactly_as_wrapped!(WireIo, TraceWire, TraceWireFuture);
+    assert_impl_all!(TraceWireLayer: Send, Sync, Unpin, Clone, Debug);
+}
+
 #[cfg(feature = "server")]
 mod server {
     use super::*;

@@ -29,6 +29,7 @@
 //! | | `socketTrace` | the peer: how much comes in one read | [`Retention::socket_ops`](crate::Retention::socket_ops) |
 //! | | `socketTrace.socketOps[].returnErr` | the stream below | [`MAX_ERROR_BYTES`], 16 texts |
 //! | | `tcpInfo`, `conntrack`, `icmpError` | the kernel | fixed size |
+//! | | `wire.http2.goAways` | both sides: the debug data of a GOAWAY frame | the first 8 frames, [`MAX_DEBUG_DATA_BYTES`] each; not named in `truncatedFields` |
 //! | `SocksTrace` | `target` | the user; a redirecting server | [`MAX_ADDRESS_BYTES`] |
 //! | | `handshakeErr` | any error | [`MAX_ERROR_BYTES`] |
 //! | `TlsTunnelTrace` | `peerCerts` | the peer, also one that is not trusted | [`MAX_CERTIFICATES`] |
@@ -59,6 +60,9 @@ pub(crate) const MAX_ERROR_BYTES: usize = 1 << 10;
 /// The maximum length in bytes of a peer's reason: a reason phrase, a gRPC status message.
 #[cfg(any(feature = "request", feature = "resolve"))]
 pub(crate) const MAX_REASON_BYTES: usize = 1 << 10;
+/// The maximum length in bytes of the debug data of a GOAWAY frame.
+#[cfg(feature = "wire")]
+pub(crate) const MAX_DEBUG_DATA_BYTES: usize = 256;
 /// The maximum length of an HTTP method in bytes.
 #[cfg(feature = "_record_requests")]
 pub(crate) const MAX_METHOD_BYTES: usize = 64;

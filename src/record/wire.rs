@@ -42,7 +42,7 @@ pub struct Http2Trace {
     /// The number of streams that the server reset.
     #[serde(skip_serializing_if = "is_default")]
     pub server_resets: u64,
-    /// The number of PINGs of this side that were answered.
+    /// The number of PINGs of this side that were answered before the next one was sent.
     #[serde(skip_serializing_if = "is_default")]
     pub pings: u64,
     /// The shortest time in microseconds until a PING of this side was answered.
@@ -92,7 +92,7 @@ pub struct GoAway {
     pub last_stream_id: u32,
     /// The error code, as [`HttpReqTrace::http2_error`](crate::record::HttpReqTrace::http2_error) has it.
     pub error: Text,
-    /// The beginning of the debug data, at most 256 bytes, as text.
+    /// The debug data as text, at most 256 bytes of it.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub debug_data: BoxedOrEmpty<Text>,
 }

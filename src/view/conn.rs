@@ -296,7 +296,9 @@ pub(super) fn wire_facts(facts: &mut Line, conn: &TcpConnTrace) {
     let go_aways = wire.http2.iter().flat_map(|http2| http2.go_aways.iter());
     for go_away in go_aways {
         let side = if go_away.by_server { "server" } else { "client" };
-        facts.item(Style::Warn, format!("GOAWAY of the {side}: {}", go_away.error));
+        // An orderly shutdown, as servers do it to connections of a certain age.
+        let style = if go_away.error == "NO_ERROR" { Style::Dim } else { Style::Warn };
+        facts.item(style, format!("GOAWAY of the {side}: {}", go_away.error));
         facts.word(Style::Plain, text::shortened(&go_away.debug_data));
     }
     if let Some(reason) = wire.stop_reason.as_ref().filter(|reason| **reason != WireStop::Upgraded) {

@@ -1,23 +1,22 @@
 //! [`Exchange`]: records a request and its response, as the readers of both HTTP versions report them.
 
-use super::context::WireContext;
+use super::context::{Side, WireContext};
 use crate::{
     error::{BodyLengths, FailureDetail},
     record::Failure,
     sink::{OnWire, RequestHead, RequestRecorder, Tick},
 };
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// A request that passed over a connection, and what has passed of its response.
 #[derive(Debug)]
 pub(super) struct Exchange {
     recorder: RequestRecorder,
     /// The request, if it is not known yet whether a layer around the service records it.
-    #[cfg(feature = "server")]
     undecided: Option<Box<WireRequest>>,
     #[cfg(feature = "server")]
-    is_accepted: bool,
+    side: Side,
     pub(super) method: Method,
     has_response: bool,
     /// The bytes of the request's body.
@@ -26,6 +25,8 @@ pub(super) struct Exchange {
     request_end: Option<Tick>,
     /// The bytes of the response's body.
     received: u64,
+    /// The length that is declared for it.
+    declared: u64,
 }
 
 /// The head of a request.
@@ -41,42 +42,51 @@ pub(super) struct WireRequest {
 }
 
 impl Exchange {
-    /// Begins an exchange. On an accepted connection it is recorded when [`decide`](Self::decide) is called.
+    /// Begins an exchange.
+    ///
+    /// A layer around a service sees a request some time after its bytes were read: how long after is up to the server
+    /// and to what is between them. So the first requests of an accepted connection are recorded when their responses
+    /// begin, unless a layer has been seen by then. After that it is known, and later requests are recorded at once.
     pub(super) fn begin(context: &WireContext, request: WireRequest) -> Self {
         let mut exchange = Exchange {
             recorder: RequestRecorder::off(),
-            #[cfg(feature = "server")]
             undecided: None,
             #[cfg(feature = "server")]
-            is_accepted: context.side.is_server(),
+            side: context.side,
             method: request.method.clone(),
             has_response: false,
             sent: 0,
             request_end: None,
             received: 0,
+            declared: 0,
         };
-        #[cfg(feature = "server")]
-        if exchange.is_accepted {
-            exchange.undecided = Some(Box::new(request));
-            return exchange;
+        match context.side {
+            Side::Server if !context.has_no_layer.load(Relaxed) => {
+                exchange.undecided = Some(Box::new(request));
+            }
+            Side::Client | Side::Server => exchange.record(context, request),
         }
-        exchange.record(context, request);
         exchange
     }
 
-    /// Records an accepted request, unless a layer around the service does. The service has been called by now.
+    /// Returns `true` if it is not known yet whether a layer around the service records the request.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.undecided.is_some()
+    }
+
+    /// Records a request that came over an accepted connection, unless a layer around the service has. To be called when
+    /// its response begins, or when there will be none.
     pub(super) fn decide(&mut self, context: &WireContext) {
-        #[cfg(not(feature = "server"))]
-        let _ = context;
-        #[cfg(feature = "server")]
-        if let Some(request) = self.undecided.take()
-            && !context.conn.has_server_layer()
-        {
+        if let Some(request) = self.undecided.take() {
             self.record(context, *request);
+            context.has_no_layer.store(!context.conn.has_request_layer(), Relaxed);
         }
     }
 
     fn record(&mut self, context: &WireContext, request: WireRequest) {
+        if context.conn.has_request_layer() {
+            return;
+        }
         let WireRequest { wire, method, url, version, headers, has_body } = request;
         let head = RequestHead {
             method: &method,
@@ -85,10 +95,10 @@ impl Exchange {
             headers: &headers,
             handle: None,
             has_body,
-            accepted: context.side.is_server(),
+            accepted: context.side == Side::Server,
         };
         self.recorder = context.sink.request_on_wire(&head, &context.conn, wire);
-        self.recorder.sent(self.sent);
+        self.recorder.set_sent(self.sent);
         if let Some(at) = self.request_end {
             self.recorder.request_end(at);
         }
@@ -97,7 +107,7 @@ impl Exchange {
     /// Records bytes of the request's body.
     pub(super) fn sent(&mut self, bytes: u64) {
         self.sent += bytes;
-        self.recorder.sent(self.sent);
+        self.recorder.set_sent(self.sent);
     }
 
     /// Records that the last byte of the request passed at `at`.
@@ -137,9 +147,14 @@ impl Exchange {
         self.recorder.trailers(trailers);
     }
 
-    /// Records that the whole response has passed.
+    /// Records the length that is declared for the response's body, in bytes.
+    pub(super) fn declares(&mut self, length: u64) {
+        self.declared = length;
+    }
+
+    /// Records that the whole response has passed. If its body is shorter than declared, the request has failed.
     pub(super) fn complete(mut self) {
-        self.recorder.complete();
+        self.recorder.ended(self.declared.saturating_sub(self.received));
     }
 
     /// Records that the server closed the connection. `missing` is the number of bytes that are known to be missing of
@@ -168,10 +183,9 @@ impl Exchange {
 
 #[cfg(feature = "server")]
 impl Drop for Exchange {
-    /// Records that the exchange was given up, unless it has ended. Without this, its recorder says that the client has
-    /// given it up.
+    /// Records that the exchange was given up, unless it has ended. On the client's side its recorder does so.
     fn drop(&mut self) {
-        if self.is_accepted {
+        if self.side == Side::Server {
             self.recorder.given_up();
         }
     }

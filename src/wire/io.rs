@@ -1,7 +1,6 @@
 //! [`WireIo`]: the stream whose bytes are read.
 
 use super::reader::WireReader;
-use crate::delegate_io::delegate_flush_and_shutdown;
 use hyper::rt::ReadBufCursor;
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -44,23 +43,40 @@ impl<T> WireIo<T> {
         &mut self.inner
     }
 
-    /// Returns the inner stream. Requests without a complete response end as
-    /// [`Cancelled`](crate::record::EndReason::Cancelled).
+    /// Returns the inner stream. Requests without a complete response end as if the connection were closed.
     pub fn into_inner(self) -> T {
         self.inner
     }
 }
 
-/// Implements the writes of a write trait: what the inner stream took is read.
+/// Implements the methods of a write trait: what the inner stream takes is read.
 macro_rules! observe_writes {
     () => {
         #[inline]
+        fn is_write_vectored(&self) -> bool {
+            self.inner.is_write_vectored()
+        }
+
+        #[inline]
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.project().inner.poll_flush(cx)
+        }
+
+        #[inline]
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let this = self.project();
+            let result = ready!(this.inner.poll_shutdown(cx));
+            if let Some(reader) = this.reader
+                && result.is_ok()
+            {
+                reader.shut_down();
+            }
+            Poll::Ready(result)
+        }
+
+        #[inline]
         fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
             let this = self.project();
-            #[cfg(feature = "server")]
-            if let Some(reader) = this.reader {
-                reader.before_write();
-            }
             let result = ready!(this.inner.poll_write(cx, buf));
             if let Some(reader) = this.reader {
                 wrote(reader, &result, &[IoSlice::new(buf)]);
@@ -75,10 +91,6 @@ macro_rules! observe_writes {
             bufs: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
             let this = self.project();
-            #[cfg(feature = "server")]
-            if let Some(reader) = this.reader {
-                reader.before_write();
-            }
             let result = ready!(this.inner.poll_write_vectored(cx, bufs));
             if let Some(reader) = this.reader {
                 wrote(reader, &result, bufs);
@@ -90,12 +102,10 @@ macro_rules! observe_writes {
 
 impl<T: AsyncWrite> AsyncWrite for WireIo<T> {
     observe_writes!();
-    delegate_flush_and_shutdown!(|this| this.project().inner, |this| this.inner);
 }
 
 impl<T: hyper::rt::Write> hyper::rt::Write for WireIo<T> {
     observe_writes!();
-    delegate_flush_and_shutdown!(|this| this.project().inner, |this| this.inner);
 }
 
 /// Reads what was written of `bufs`.
@@ -145,15 +155,8 @@ struct ObservedRead<'a, T> {
 impl<T: AsyncRead> AsyncRead for ObservedRead<'_, T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        #[cfg(feature = "server")]
-        this.reader.before_read();
         let (before, had_room) = (buf.filled().len(), buf.remaining() > 0);
-        let result = this.inner.as_mut().poll_read(cx, buf);
-        #[cfg(feature = "server")]
-        if result.is_pending() {
-            this.reader.read_pending();
-        }
-        let result = ready!(result);
+        let result = ready!(this.inner.as_mut().poll_read(cx, buf));
         match &result {
             Ok(()) if had_room => this.reader.received(&buf.filled()[before..]),
             Ok(()) => {}

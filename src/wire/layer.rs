@@ -11,6 +11,7 @@ use hyper_util::client::legacy::connect::Connection;
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
+    sync::atomic::AtomicBool,
     task::{Context, Poll, ready},
 };
 use tower_layer::Layer;
@@ -106,6 +107,7 @@ where
             side: Side::Client,
             is_secure: this.uri.scheme() == Some(&Scheme::HTTPS),
             dialed: this.uri.authority().cloned(),
+            has_no_layer: AtomicBool::new(false),
         };
         Poll::Ready(Ok(WireIo::new(io, conn.map(|conn| WireReader::new(context(conn))))))
     }

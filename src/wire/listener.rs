@@ -13,6 +13,7 @@ use crate::{
 use std::{
     future::poll_fn,
     io,
+    sync::atomic::AtomicBool,
     task::{Context, Poll, ready},
 };
 
@@ -31,6 +32,7 @@ impl<T: TracedStream> WireIo<T> {
                 side: Side::Server,
                 is_secure,
                 dialed: None,
+                has_no_layer: AtomicBool::new(false),
             })
         });
         WireIo::new(io, reader)

@@ -1,4 +1,4 @@
-//! HTTP requests that are read from the bytes of a connection, where no layer around a client or a server fits.
+//! HTTP requests that are read from the bytes of a connection, for clients and servers that take no layer around them.
 //!
 //! A library that fixes the type of its client, such as `tonic::transport::Channel` or hyper-util's `Client`, leaves
 //! nothing to wrap but its connector. [`TraceWireLayer`] goes around that, and reads the HTTP that passes:
@@ -39,7 +39,7 @@
 //! |---|---|---|
 //! | a plain connector | [`TraceConnectLayer`](crate::connect::TraceConnectLayer) or `TcpConnector` | requests, connections |
 //! | the same with `TraceTlsLayer` | that layer | also the tunnel of each request |
-//! | a connector that does TLS itself, such as hyper-rustls | it, with the traced connector inside, or with `TraceConnectLayer::above_tls` around it | requests, connections |
+//! | a connector that does TLS itself, such as hyper-rustls | that connector, if the one inside it is traced; or `TraceConnectLayer` around it, with `above_tls` | requests, connections |
 //! | a `TraceListener` or `TlsListener` | [`WireListener`] around it | accepted requests |
 //!
 //! What is read has to be HTTP. Around a connector below TLS, the reader sees TLS and stops. tonic adds its own TLS above
@@ -58,9 +58,14 @@
 //! - Lengths are those on the wire, before a `Content-Encoding` is decoded.
 //! - A request that the client sends again, or sends to where it was redirected, is another record without a link.
 //!
-//! Where a layer around the client or the service records the requests, they are left to that: there is one record of
-//! each. This is decided for a whole connection: on the side of a client by whether it was dialed for a recorded request,
-//! on that of a server by whether a layer has recorded a request that came over it.
+//! Where a layer around the client or the service records the requests, they are left to that, so that there is one record
+//! of each. This is decided for a connection as a whole:
+//!
+//! - On the side of a client, its requests are left to a layer if it was dialed for a recorded request, or once a recorded
+//!   request was given to it. So a client without a layer of its own is not read inside a traced request.
+//! - On the side of a server, a layer is known only when it has been called. The requests before the first response are
+//!   therefore recorded when their responses begin, and later ones at once. The layer must know the connection (see
+//!   [`TraceServerLayer`](crate::server::TraceServerLayer)).
 //!
 //! # What cannot be read
 //!
@@ -68,10 +73,12 @@
 //! [`WireTrace`](crate::record::WireTrace) has the reason. Requests without a complete response end as
 //! [`Unobserved`](crate::record::EndReason::Unobserved) then.
 //!
-//! A connection takes up to 64 KiB for a head that comes in pieces in each direction, and over HTTP/2 for a block of
-//! fields and as much again for the table of HPACK. Bodies are counted and never kept. Header fields, credentials and
+//! A connection takes less than a kilobyte over HTTP/1 and some kilobytes over HTTP/2 as a rule. Against a peer that sends
+//! as much as it can, each direction is limited to 128 KiB for a head or a block of fields that comes in pieces, to 128 KiB
+//! for the table of HPACK, and to as much again while a block is decoded. Bodies are counted and never kept. Header fields, credentials and
 //! queries are subject to the policy of the sink as elsewhere.
 
+mod bytes;
 mod context;
 mod exchange;
 mod http1;

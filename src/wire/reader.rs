@@ -1,6 +1,12 @@
 //! [`WireReader`]: reads the HTTP of a connection, of whatever version.
 
-use super::{context::WireContext, http1::Http1Reader, http2::Http2Reader, section::MAX_SECTION_BYTES};
+use super::{
+    context::{Side, WireContext},
+    exchange::Exchange,
+    http1::Http1Reader,
+    http2::Http2Reader,
+    section::MAX_SECTION_BYTES,
+};
 use crate::{
     error::{FailureDetail, classify::io_failure_detail},
     record::WireStop,
@@ -15,22 +21,6 @@ pub(super) struct WireReader {
     protocol: Protocol,
     /// What broke the connection.
     fault: Option<FailureDetail>,
-    #[cfg(feature = "server")]
-    undecided: Undecided,
-}
-
-/// Whether there are requests that a layer around the service may record, and when it will have.
-///
-/// Servers of HTTP/1 give a request to the service before they use the connection again. Those of HTTP/2 read until
-/// there is nothing to read first, write, and then give all requests to the service before they read again.
-#[cfg(feature = "server")]
-#[derive(Clone, Copy, Debug)]
-enum Undecided {
-    Nothing,
-    /// Requests have come with the last read.
-    SinceRead,
-    /// Requests have come, and then there was nothing to read.
-    SincePending,
 }
 
 #[derive(Debug)]
@@ -42,8 +32,8 @@ enum Protocol {
     },
     Http1(Box<Http1Reader>),
     Http2(Box<Http2Reader>),
-    /// Nothing is read any more.
-    Stopped,
+    /// Nothing is read any more. The exchanges are those of which it is not known yet whether a layer records them.
+    Stopped(Vec<Exchange>),
 }
 
 /// The first bytes of a client that speaks HTTP/2 (RFC 9113 section 3.4).
@@ -56,70 +46,32 @@ impl WireReader {
     pub(super) fn new(context: WireContext) -> Self {
         context.conn.wire_read();
         let protocol = Protocol::Unknown { client: Vec::new(), server: Vec::new() };
-        WireReader {
-            context,
-            protocol,
-            fault: None,
-            #[cfg(feature = "server")]
-            undecided: Undecided::Nothing,
-        }
-    }
-
-    /// Prepares for a read.
-    #[cfg(feature = "server")]
-    pub(super) fn before_read(&mut self) {
-        match (&self.protocol, self.undecided) {
-            (_, Undecided::Nothing) | (Protocol::Http2(_), Undecided::SinceRead) => {}
-            _ => self.decide(),
-        }
-    }
-
-    /// Prepares for a write.
-    #[cfg(feature = "server")]
-    pub(super) fn before_write(&mut self) {
-        match (&self.protocol, self.undecided) {
-            (_, Undecided::Nothing) | (Protocol::Http2(_), _) => {}
-            _ => self.decide(),
-        }
-    }
-
-    /// Notes that nothing more can be read for now.
-    #[cfg(feature = "server")]
-    pub(super) fn read_pending(&mut self) {
-        if let Undecided::SinceRead = self.undecided {
-            self.undecided = Undecided::SincePending;
-        }
-    }
-
-    /// Decides which exchanges are recorded: their requests have been given to the service.
-    #[cfg(feature = "server")]
-    fn decide(&mut self) {
-        self.undecided = Undecided::Nothing;
-        match &mut self.protocol {
-            Protocol::Http1(reader) => reader.decide(&self.context),
-            Protocol::Http2(reader) => reader.decide(&self.context),
-            Protocol::Unknown { .. } | Protocol::Stopped => {}
-        }
+        WireReader { context, protocol, fault: None }
     }
 
     /// Reads bytes that this side sent.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
-        if self.context.side.is_server() { self.server_sent(bytes) } else { self.client_sent(bytes) }
+        match self.context.side {
+            Side::Client => self.client_sent(bytes),
+            Side::Server => self.server_sent(bytes),
+        }
     }
 
-    /// Reads bytes that this side received. None means that the peer sends nothing more.
+    /// Reads bytes that this side received. An empty slice says that the peer sends nothing more.
     pub(super) fn received(&mut self, bytes: &[u8]) {
-        match (self.context.side.is_server(), bytes) {
-            // None from the client end nothing: it may still wait for a response.
-            #[cfg(feature = "server")]
-            (true, _) => {
-                self.client_sent(bytes);
-                self.undecided = Undecided::SinceRead;
-            }
-            #[cfg(not(feature = "server"))]
-            (true, _) => {}
-            (false, []) => self.server_closed(),
-            (false, _) => self.server_sent(bytes),
+        match (self.context.side, bytes) {
+            (Side::Client, []) => self.server_closed(),
+            (Side::Client, _) => self.server_sent(bytes),
+            // A client that sends nothing more may still wait for its responses.
+            (Side::Server, _) => self.client_sent(bytes),
+        }
+    }
+
+    /// Records that this side sends nothing more.
+    pub(super) fn shut_down(&mut self) {
+        match self.context.side {
+            Side::Client => {} // it may still wait for its responses
+            Side::Server => self.server_closed(),
         }
     }
 
@@ -133,7 +85,7 @@ impl WireReader {
                 let all = std::mem::take(client);
                 self.client_begins(&all)
             }
-            Protocol::Stopped => Ok(()),
+            Protocol::Stopped(_) => Ok(()),
         };
         self.stop_after(result);
     }
@@ -175,23 +127,26 @@ impl WireReader {
                 server.extend_from_slice(bytes);
                 Ok(())
             }
-            Protocol::Stopped => Ok(()),
+            Protocol::Stopped(undecided) => {
+                end_unobserved(undecided.drain(..), &self.context);
+                Ok(())
+            }
         };
         self.stop_after(result);
     }
 
     fn server_closed(&mut self) {
         match &mut self.protocol {
-            Protocol::Http1(reader) => reader.server_closed(),
-            Protocol::Http2(reader) => reader.server_closed(),
-            Protocol::Unknown { .. } | Protocol::Stopped => {}
+            Protocol::Http1(reader) => reader.server_closed(&self.context),
+            Protocol::Http2(reader) => reader.server_closed(&self.context),
+            Protocol::Unknown { .. } | Protocol::Stopped(_) => {}
         }
     }
 
     /// Records that a read failed: no response can come any more.
     pub(super) fn read_failed(&mut self, error: &io::Error) {
         self.fault.get_or_insert_with(|| io_failure_detail(error));
-        self.fail();
+        self.end_exchanges();
     }
 
     /// Records that a write failed. A response may still come.
@@ -199,34 +154,47 @@ impl WireReader {
         self.fault.get_or_insert_with(|| io_failure_detail(error));
     }
 
-    /// Ends the exchanges, if the connection is broken.
-    fn fail(&mut self) {
-        let Some(fault) = &self.fault else { return };
+    /// Ends the exchanges: with what broke the connection, or else as given up by this side.
+    fn end_exchanges(&mut self) {
+        for mut exchange in self.take_exchanges() {
+            exchange.decide(&self.context);
+            if let Some(fault) = &self.fault {
+                exchange.failed(fault.clone());
+            }
+        }
+    }
+
+    fn take_exchanges(&mut self) -> Vec<Exchange> {
         match &mut self.protocol {
-            Protocol::Http1(reader) => reader.failed(fault),
-            Protocol::Http2(reader) => reader.failed(fault),
-            Protocol::Unknown { .. } | Protocol::Stopped => {}
+            Protocol::Http1(reader) => reader.take_exchanges(),
+            Protocol::Http2(reader) => reader.take_exchanges(&self.context),
+            Protocol::Unknown { .. } | Protocol::Stopped(_) => Vec::new(),
         }
     }
 
     fn stop_after(&mut self, result: Result<(), WireStop>) {
         let Err(reason) = result else { return };
         self.context.conn.wire_stopped(reason);
-        #[cfg(feature = "server")]
-        self.decide();
-        match std::mem::replace(&mut self.protocol, Protocol::Stopped) {
-            Protocol::Http1(mut reader) => reader.unobserved(),
-            Protocol::Http2(mut reader) => reader.unobserved(),
-            Protocol::Unknown { .. } | Protocol::Stopped => {}
-        }
+        let exchanges = self.take_exchanges().into_iter();
+        let (undecided, known): (Vec<_>, Vec<_>) = exchanges.partition(Exchange::is_undecided);
+        end_unobserved(known.into_iter(), &self.context);
+        self.protocol = Protocol::Stopped(undecided);
+    }
+}
+
+/// Ends exchanges whose rest is not read.
+fn end_unobserved(exchanges: impl Iterator<Item = Exchange>, context: &WireContext) {
+    for mut exchange in exchanges {
+        exchange.decide(context);
+        exchange.unobserved();
     }
 }
 
 impl Drop for WireReader {
-    /// Ends the exchanges: with what broke the connection, or else as given up by this side.
     fn drop(&mut self) {
-        #[cfg(feature = "server")]
-        self.decide();
-        self.fail();
+        self.end_exchanges();
+        if let Protocol::Stopped(undecided) = &mut self.protocol {
+            end_unobserved(undecided.drain(..), &self.context);
+        }
     }
 }

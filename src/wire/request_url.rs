@@ -33,9 +33,19 @@ fn joined(is_secure: bool, host: &str, path: &str) -> Option<Uri> {
     host.bytes().all(is_host).then(|| Uri::try_from([scheme, host, path].concat()).ok())?
 }
 
-/// Returns the URL of an HTTP/2 request with these pseudo-header fields (RFC 9113 section 8.3.1).
-pub(super) fn from_pseudo_fields(method: &Method, is_secure: bool, authority: &[u8], path: &[u8]) -> Uri {
+/// Returns the URL of an HTTP/2 request with these pseudo-header fields (RFC 9113 section 8.3.1). If the request names no
+/// host, that is the one that was dialed.
+pub(super) fn from_pseudo_fields(
+    method: &Method,
+    is_secure: bool,
+    authority: &[u8],
+    path: &[u8],
+    context: &WireContext,
+) -> Uri {
+    let dialed = || context.dialed.as_ref().map_or(&b""[..], |dialed| dialed.as_str().as_bytes());
+    let authority = if authority.is_empty() { dialed() } else { authority };
     let scheme: &[u8] = match (*method == Method::CONNECT && path.is_empty(), is_secure) {
+        _ if authority.is_empty() => b"",
         (true, _) => b"",
         (false, true) => b"https://",
         (false, false) => b"http://",

@@ -23,9 +23,10 @@ use test_support::alloc;
 
 use crate::{assert_bounded, cpu_time};
 
-/// What an open connection may take in addition to its records: a section and a table in each direction, and its
-/// exchanges.
+/// What a connection may take with its exchanges, but without the records that have ended, in bytes.
 const MAX_CONN_BYTES: i64 = 3 << 20;
+/// What the connection and its records may take together at any time, in bytes.
+const MAX_PEAK_BYTES: i64 = 12 << 20;
 
 /// A stream that takes whatever is written, and has been given what is read.
 #[derive(Debug, Default)]
@@ -70,7 +71,10 @@ impl hyper::rt::Write for Scripted {
 /// A connection that is read.
 struct Conn {
     io: WireIo<TracedIo<Scripted>>,
-    room: Vec<u8>,
+    /// The buffer of reads.
+    buffer: Vec<u8>,
+    /// The most memory that was in use after an operation, in bytes.
+    peak: i64,
 }
 
 impl Conn {
@@ -78,7 +82,7 @@ impl Conn {
         let scripted = service_fn(async |_: http::Uri| Ok::<_, Infallible>(Scripted::default()));
         let connector = TraceWireLayer::new(sink).layer(TraceConnectLayer::new(sink).layer(scripted));
         let io = connector.oneshot("http://hostile.test/".parse().unwrap()).await.unwrap();
-        Conn { io, room: vec![0; 64 << 10] }
+        Conn { io, buffer: vec![0; 64 << 10], peak: 0 }
     }
 
     /// Has the client send bytes.
@@ -86,6 +90,7 @@ impl Conn {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         let written = hyper::rt::Write::poll_write(Pin::new(&mut self.io), cx, bytes);
         assert!(matches!(written, Poll::Ready(Ok(length)) if length == bytes.len()));
+        self.peak = self.peak.max(alloc::live());
     }
 
     /// Has the server answer with bytes.
@@ -93,8 +98,9 @@ impl Conn {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         self.io.get_mut().get_mut().incoming.extend_from_slice(bytes);
         while !self.io.get_ref().get_ref().incoming.is_empty() {
-            let mut buf = ReadBuf::new(&mut self.room);
+            let mut buf = ReadBuf::new(&mut self.buffer);
             assert!(Pin::new(&mut self.io).poll_read(cx, buf.unfilled()).is_ready());
+            self.peak = self.peak.max(alloc::live());
         }
     }
 }
@@ -108,12 +114,14 @@ fn assert_read(drive: impl FnOnce(&mut Conn) -> u64) -> Option<WireStop> {
         TraceSink::new(),
         async |sink| {
             let mut conn = Conn::connect(sink).await;
-            let before = cpu_time();
+            let (before, live_before) = (cpu_time(), alloc::live());
             let bytes = drive(&mut conn);
             let took = cpu_time() - before;
             // 100 ns a byte is a hundred times what bytes of a body take: 10 MB/s at the least.
             let most = Duration::from_millis(100) + Duration::from_nanos(100 * bytes);
             assert!(took < most, "{bytes} bytes took {took:?}");
+            let peak = conn.peak - live_before;
+            assert!(peak < MAX_PEAK_BYTES, "at the most {peak} bytes were in use");
             // The rest of what is live are records, which `assert_bounded` bounds.
             let live = alloc::live();
             drop(conn);
@@ -258,17 +266,39 @@ fn requests_without_answers_are_limited() {
 
 #[test]
 fn interim_responses_are_limited() {
-    for chunked in [false, true] {
-        let stop = assert_read(|conn| {
-            conn.sends(b"GET / HTTP/1.1\r\n\r\n");
-            let interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-            if chunked {
-                conn.receives(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-                repeat(b"1\r\n0\r\n", 1_000_000, |chunk| conn.receives(chunk))
-            } else {
-                repeat(&interim.repeat(100), 1_000, |responses| conn.receives(responses))
-            }
-        });
-        assert_eq!(stop, None);
-    }
+    let stop = assert_read(|conn| {
+        conn.sends(b"GET / HTTP/1.1\r\n\r\n");
+        let interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        repeat(&interim.repeat(100), 1_000, |responses| conn.receives(responses))
+    });
+    assert_eq!(stop, None);
+}
+
+#[test]
+fn small_chunks_are_counted() {
+    let stop = assert_read(|conn| {
+        conn.sends(b"GET / HTTP/1.1\r\n\r\n");
+        conn.receives(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        repeat(b"1\r\n0\r\n", 1_000_000, |chunk| conn.receives(chunk))
+    });
+    assert_eq!(stop, None);
+}
+
+#[test]
+fn a_line_in_pieces_of_a_byte_is_not_looked_at_again_and_again() {
+    let stop = assert_read(|conn| repeat(b"x", 100_000, |byte| conn.sends(byte)));
+    assert_eq!(stop, Some(WireStop::SectionTooLarge));
+}
+
+#[test]
+fn streams_that_wait_for_a_window_are_not_looked_at_for_each_frame() {
+    let stop = assert_read(|conn| {
+        conn.sends(PREFACE);
+        for i in 0..4_000 {
+            conn.sends(&frame(1, END_HEADERS, 2 * i + 1, &[0x83, 0x86, 0x84]));
+        }
+        let updates = frame(8, 0, 0, &[0, 0, 0, 1]).repeat(1_000);
+        repeat(&updates, 100, |updates| conn.receives(updates))
+    });
+    assert_eq!(stop, None);
 }

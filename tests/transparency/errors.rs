@@ -27,7 +27,7 @@ fn pool_error(error: &BoxError) -> Option<&legacy::Error> {
 /// Asserts that a layer has recorded one request with this failure, and an untraced client none.
 fn assert_recorded(variant: &Variant, failure: &Failure) {
     if variant.name == WIRE {
-        return; // only what was sent is seen there; `same` compares it
+        return; // only what was sent is seen there, and compared by `same`
     }
     let records = variant.sink.snapshot("").http_requests;
     assert_eq!(records.len(), usize::from(variant.has_request_layer()), "{}", variant.name);

@@ -72,7 +72,9 @@ pub(crate) fn assert_same_records(variants: &[Variant]) {
     for (wire, layers) in wire.iter_mut().zip(&layers) {
         wire.times[1] &= layers.times[1];
         // What this crate cannot parse, another client may be able to.
-        if wire.end_reason == Some(EndReason::Unobserved) {
+        if wire.end_reason == Some(EndReason::Unobserved)
+            && layers.failure == Some(Failure::HttpProtocolError)
+        {
             (wire.end_reason, wire.failure) = (layers.end_reason.clone(), layers.failure.clone());
         }
     }

@@ -2,19 +2,20 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::service::service_fn;
 use hyper_util::{
+    client::legacy,
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
 use nettrace::{
     Client, TraceSink,
     record::{EndReason, HttpReqTrace, NetTrace},
-    server::{TraceListener, TraceServerLayer},
+    server::{ConnInfo, TraceListener, TraceServerLayer},
     wire::WireListener,
 };
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, future::IntoFuture as _, net::SocketAddr, sync::Arc};
 use test_support::wait;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -127,19 +128,95 @@ async fn requests_are_read_as_a_layer_around_the_service_would_see_them() {
 }
 
 #[tokio::test]
-async fn a_request_is_in_the_trace_while_it_is_answered() {
+async fn a_request_after_the_first_response_is_in_the_trace_while_it_is_answered() {
+    const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbody";
+    let server = Server::start(false).await;
+    let mut client = TcpStream::connect(server.addr).await.unwrap();
+    client.write_all(POST).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nbody") {
+        client.read_buf(&mut answer).await.unwrap();
+    }
+    server.gate.acquire().await.unwrap().forget();
+    client.write_all(POST).await.unwrap();
+    let is_there =
+        || server.sink.snapshot("").http_requests.iter().any(|request| request.end_reason.is_none());
+    wait::until("the request is seen", is_there).await;
+    let trace = server.sink.snapshot("");
+    let request = &trace.http_requests[1];
+    assert_eq!((request.resp_status_code, request.req_content_len), (0, 4));
+    drop(client);
+    let trace = server.finished(2).await;
+    assert_eq!(trace.http_requests[1].end_reason, Some(EndReason::PeerClosed));
+}
+
+#[tokio::test]
+async fn a_first_request_without_a_response_is_recorded_when_it_ends() {
     let server = Server::start(false).await;
     server.gate.acquire().await.unwrap().forget();
     let mut client = TcpStream::connect(server.addr).await.unwrap();
-    client.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbody").await.unwrap();
-    let is_there =
-        || server.sink.snapshot("").http_requests.iter().any(|request| request.req_content_len == 4);
-    wait::until("the request is seen", is_there).await;
-    let trace = server.sink.snapshot("");
-    assert_eq!((trace.http_requests[0].resp_status_code, &trace.http_requests[0].end_reason), (0, &None));
+    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    wait::until("it is read", || {
+        server.sink.snapshot("").tcp_conns.iter().any(|conn| conn.total_recv_bytes > 0)
+    })
+    .await;
     drop(client);
     let trace = server.finished(1).await;
     assert_eq!(trace.http_requests[0].end_reason, Some(EndReason::PeerClosed));
+    assert!(trace.http_requests[0].seen_on_wire);
+}
+
+#[tokio::test]
+async fn a_response_may_end_with_the_connection() {
+    let sink = TraceSink::new();
+    let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let addr = listener.local_addr().unwrap();
+    let mut listener = WireListener::new(&sink, listener);
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    let (mut io, _) = listener.accept().await.unwrap();
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    io.read_exact(&mut [0; 18]).await.unwrap();
+    io.write_all(b"HTTP/1.0 200 OK\r\n\r\nall of it").await.unwrap();
+    io.shutdown().await.unwrap();
+    drop(io);
+    let trace = sink.snapshot("");
+    let request = &trace.http_requests[0];
+    assert_eq!((request.resp_content_len, request.end_reason.clone()), (9, Some(EndReason::Closed)));
+}
+
+/// Routers call the layer only after the request was read, and read on in between.
+#[tokio::test]
+async fn requests_of_axum_have_one_record() {
+    for (h2, has_layer) in [(false, false), (false, true), (true, false), (true, true)] {
+        let sink = TraceSink::new();
+        let listener = TraceListener::new(&sink, TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let listener = WireListener::new(&sink, listener);
+        let app = axum::Router::new().fallback(async || "hello");
+        let app = if has_layer {
+            app.layer(TraceServerLayer::new(&sink).boxed(axum::body::Body::new))
+        } else {
+            app
+        };
+        let app = app.into_make_service_with_connect_info::<ConnInfo>();
+        let serving = tokio::spawn(axum::serve(listener, app).into_future());
+        let client: legacy::Client<_, Empty<Bytes>> =
+            legacy::Client::builder(TokioExecutor::new()).http2_only(h2).build_http();
+        for _ in 0..3 {
+            client.get(url.parse().unwrap()).await.unwrap().into_body().collect().await.unwrap();
+        }
+        drop(client);
+        let ended = |request: &HttpReqTrace| request.end_reason.is_some();
+        wait::until("the requests have ended", || {
+            let trace = sink.snapshot("");
+            trace.http_requests.len() >= 3 && trace.http_requests.iter().all(ended)
+        })
+        .await;
+        let trace = sink.snapshot("");
+        assert_eq!(trace.http_requests.len(), 3, "{h2} {has_layer}");
+        assert!(trace.http_requests.iter().all(|request| request.seen_on_wire != has_layer));
+        serving.abort();
+    }
 }
 
 #[tokio::test]

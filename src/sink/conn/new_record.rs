@@ -91,8 +91,8 @@ impl ConnRecord {
             http2: AtomicBool::new(false),
             #[cfg(feature = "server")]
             is_protected: AtomicBool::new(false),
-            #[cfg(all(feature = "server", feature = "wire"))]
-            has_server_layer: AtomicBool::new(false),
+            #[cfg(feature = "wire")]
+            has_request_layer: AtomicBool::new(false),
             end: EndCell::default(),
         }
     }

@@ -80,9 +80,9 @@ pub(crate) struct ConnRecord {
     /// Whether what is spoken over an accepted connection is protected with TLS, recorded or not.
     #[cfg(feature = "server")]
     pub(in crate::sink) is_protected: AtomicBool,
-    /// Whether a layer around the service records the requests that come over an accepted connection.
-    #[cfg(all(feature = "server", feature = "wire"))]
-    pub(in crate::sink) has_server_layer: AtomicBool,
+    /// Whether a layer around the client or the service has recorded a request that was made over the connection.
+    #[cfg(feature = "wire")]
+    pub(in crate::sink) has_request_layer: AtomicBool,
     pub(crate) end: EndCell,
 }
 

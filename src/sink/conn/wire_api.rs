@@ -8,9 +8,7 @@ use crate::{
     record::WireStop,
     sink::{clock::Tick, config::HeaderCapture, trace_sink::TraceSink},
 };
-#[cfg(feature = "server")]
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 impl ConnRef {
     /// Reads the clock of the connection's sink.
@@ -23,20 +21,19 @@ impl ConnRef {
         self.group.core.config.headers != HeaderCapture::Off
     }
 
-    /// Records that a layer around the service records the requests that come over the connection.
-    #[cfg(feature = "server")]
-    pub(in crate::sink) fn set_has_server_layer(&self) {
-        self.record().has_server_layer.store(true, Relaxed);
+    /// Records that a layer around the client or the service has recorded a request that was made over the connection.
+    pub(in crate::sink) fn set_has_request_layer(&self) {
+        self.record().has_request_layer.store(true, Relaxed);
     }
 
-    /// Returns `true` if a layer around the service has recorded a request that came over the connection.
-    #[cfg(feature = "server")]
-    pub(crate) fn has_server_layer(&self) -> bool {
-        self.record().has_server_layer.load(Relaxed)
+    /// Returns `true` if a layer around the client or the service has recorded a request that was made over the
+    /// connection.
+    pub(crate) fn has_request_layer(&self) -> bool {
+        self.record().has_request_layer.load(Relaxed)
     }
 
-    /// Returns `true` if the connection is recorded by `sink`, and no layer above it records its requests: one that
-    /// does has made the dial on behalf of a request.
+    /// Returns `true` if the connection is recorded by `sink`, and was not dialed for a request that a layer has
+    /// recorded, as its requests then are by that layer.
     pub(crate) fn has_unrecorded_requests(&self, sink: &TraceSink) -> bool {
         let is_dialed_by_request = self.group.dial.as_ref().is_some_and(|dial| dial.trigger.is_some());
         !is_dialed_by_request && sink.active().is_some_and(|records| self.is_of(&records.core))

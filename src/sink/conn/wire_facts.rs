@@ -2,7 +2,10 @@
 
 use crate::{
     error::http2_error_name,
-    record::{GoAway, Http2Settings, Http2Trace, Text, WireStop, WireTrace},
+    record::{
+        GoAway, Http2Settings, Http2Trace, Text, WireStop, WireTrace,
+        limits::{LimitedText, MAX_DEBUG_DATA_BYTES},
+    },
     sink::{clock::Tick, snapshot::timeline::Timeline},
     sync::IgnorePoison,
 };
@@ -109,12 +112,13 @@ impl Http2Facts {
         if self.go_aways.len() == MAX_GO_AWAYS {
             return;
         }
-        let debug_data = String::from_utf8_lossy(debug_data).into_owned();
+        let debug_data =
+            LimitedText::new(String::from_utf8_lossy(debug_data).into_owned(), MAX_DEBUG_DATA_BYTES);
         let frame = GoAway {
             by_server,
             last_stream_id,
             error: Text::from(http2_error_name(code).as_ref()),
-            debug_data: debug_data.into(),
+            debug_data: debug_data.text().clone().into(),
             ..GoAway::default()
         };
         self.go_aways.push((at, frame));

@@ -91,12 +91,19 @@ impl RequestRef {
         }
     }
 
-    /// Links the request to a connection. Returns `true` if it was not linked to it before. Ignores connections of
-    /// another sink.
+    /// Links the request, which a layer has recorded, to a connection. Returns `true` if it was not linked to it before.
+    /// Ignores connections of another sink.
     pub(crate) fn link(&self, conn: &ConnRef) -> bool {
         if !conn.is_of(self.core()) {
             return false;
         }
+        #[cfg(feature = "wire")]
+        conn.set_has_request_layer();
+        self.link_to(conn)
+    }
+
+    /// Links the request to a connection of the same sink, likewise.
+    pub(in crate::sink) fn link_to(&self, conn: &ConnRef) -> bool {
         let record: &RequestRecord = &self.record;
         match record.conn.get() {
             None => {

@@ -1,7 +1,7 @@
 //! [`RequestRecorder`]: records a request, and the response to it.
 //!
-//! This file has the methods that CONNECT requests need, too. Those for layers are in [`layer`], and those for clients
-//! of other crates in [`foreign`].
+//! This file has the methods that CONNECT requests need, too. Those for layers are in [`layer`], those for clients of
+//! other crates in [`foreign`], and those for requests that are read from a connection in [`wire`].
 
 #[cfg(feature = "request")]
 use super::grpc;

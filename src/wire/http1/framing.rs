@@ -1,6 +1,6 @@
 //! How the body of an HTTP/1 message is delimited (RFC 9112 section 6.3).
 
-use crate::record::WireStop;
+use crate::{record::WireStop, wire::bytes::decimal};
 use http::{Method, StatusCode};
 use httparse::Header;
 
@@ -92,16 +92,6 @@ impl BodyFraming {
     fn length(length: u64) -> Self {
         if length == 0 { Self::None } else { Self::Length(length) }
     }
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |number, digit| {
-        let digit = char::from(*digit).to_digit(10)?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    })
 }
 
 #[cfg(test)]

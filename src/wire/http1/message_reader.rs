@@ -3,9 +3,12 @@
 //! Bytes go in as they pass, in pieces of any size, and [`MessageEvent`]s come out. Bodies are counted, and never kept.
 
 use super::framing::BodyFraming;
-use crate::{record::WireStop, wire::section::SectionBuffer};
+use crate::{
+    record::WireStop,
+    wire::{bytes::take_up_to, section::SectionBuffer},
+};
 use httparse::{Status, parse_chunk_size};
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memmem};
 
 /// Divides one direction of a connection into messages.
 #[derive(Debug, Default)]
@@ -78,7 +81,7 @@ impl MessageReader {
                     let mut is_plausible = true;
                     let head = self.section.take(bytes, |head, from| {
                         let end = section_end(head, from);
-                        is_plausible = end.is_some() || may_be_head(head);
+                        is_plausible = end.is_some() || may_be_head(head, from);
                         end
                     })?;
                     if !is_plausible {
@@ -155,20 +158,19 @@ fn chunk_size(line: &[u8]) -> Result<u64, WireStop> {
     }
 }
 
-fn take_up_to(bytes: &mut &[u8], most: u64) -> u64 {
-    let taken = usize::try_from(most).map_or(bytes.len(), |most| most.min(bytes.len()));
-    *bytes = &bytes[taken..];
-    taken as u64
-}
-
 fn line_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr(b'\n', &bytes[from..]).map(|at| from + at + 1)
 }
 
-/// Returns `false` if the beginning of a head shows that another protocol is spoken, which may never have an empty line.
-fn may_be_head(bytes: &[u8]) -> bool {
-    let line = memchr(b'\n', bytes).map_or(&[][..], |end| &bytes[..end]);
-    bytes[0].is_ascii_graphic() && (line.is_empty() || memchr::memmem::find(line, b"HTTP/").is_some())
+/// Returns `false` if the first line of a head shows that another protocol is spoken, which may never have an empty line.
+/// The bytes before `from` were looked at already.
+fn may_be_head(bytes: &[u8], from: usize) -> bool {
+    if !bytes[0].is_ascii_graphic() {
+        return false;
+    }
+    let Some(end) = memchr(b'\n', &bytes[from..]) else { return true };
+    let is_first = memchr(b'\n', &bytes[..from]).is_none();
+    !is_first || memmem::find(&bytes[..from + end], b"HTTP/").is_some()
 }
 
 /// Returns where a section ends: behind its first empty line.

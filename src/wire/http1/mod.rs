@@ -13,7 +13,6 @@ use self::{
 };
 use super::{context::WireContext, exchange::Exchange};
 use crate::{
-    error::FailureDetail,
     record::WireStop,
     sink::{Tick, WireProtocol},
 };
@@ -131,30 +130,20 @@ impl Http1Reader {
         self.is_sending &= !self.exchanges.is_empty();
     }
 
-    /// Decides for each new exchange of an accepted connection whether it is recorded.
-    #[cfg(feature = "server")]
-    pub(super) fn decide(&mut self, context: &WireContext) {
-        self.exchanges.iter_mut().for_each(|exchange| exchange.decide(context));
-    }
-
     /// Records that the server sends nothing more.
-    pub(super) fn server_closed(&mut self) {
+    pub(super) fn server_closed(&mut self, context: &WireContext) {
         if self.responses.ends_with_close() {
             self.response_complete();
         }
         let mut missing = self.responses.missing_bytes();
-        for exchange in self.exchanges.drain(..) {
+        for mut exchange in self.exchanges.drain(..) {
+            exchange.decide(context);
             exchange.cut_off(std::mem::take(&mut missing));
         }
     }
 
-    /// Ends the exchanges, because of an error of the connection.
-    pub(super) fn failed(&mut self, fault: &FailureDetail) {
-        self.exchanges.drain(..).for_each(|exchange| exchange.failed(fault.clone()));
-    }
-
-    /// Ends the exchanges, because nothing more is read.
-    pub(super) fn unobserved(&mut self) {
-        self.exchanges.drain(..).for_each(Exchange::unobserved);
+    /// Takes the exchanges without a complete response.
+    pub(super) fn take_exchanges(&mut self) -> Vec<Exchange> {
+        self.exchanges.drain(..).collect()
     }
 }

@@ -27,7 +27,7 @@ pub(super) enum Event<'a> {
         stream: u32,
         bytes: u64,
     },
-    /// The end of a frame with data, which takes so much of the windows.
+    /// The end of a DATA frame. `flow` is how many bytes it takes of the windows.
     DataEnd {
         stream: u32,
         flow: u32,
@@ -38,7 +38,7 @@ pub(super) enum Event<'a> {
         stream: u32,
         code: u32,
     },
-    /// The other side may send so many more bytes: on a stream, or on the connection if that is zero.
+    /// The other side may send `increment` more bytes: on a stream, or on all of them together if `stream` is zero.
     WindowUpdate {
         stream: u32,
         increment: u32,

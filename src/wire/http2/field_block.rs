@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     record::WireStop,
-    wire::{context::WireContext, section::MAX_SECTION_BYTES},
+    wire::{bytes::decimal, context::WireContext, section::MAX_SECTION_BYTES},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, uri::Scheme};
 
@@ -24,6 +24,8 @@ pub(super) struct Fields {
     pub(super) pseudo: PseudoFields,
     /// The other fields, as far as they are recorded.
     pub(super) headers: HeaderMap,
+    /// The length that is declared for the body, in bytes; zero if none is.
+    pub(super) content_length: u64,
 }
 
 /// The pseudo-header fields (RFC 9113 section 8.3), as far as they are there and valid.
@@ -36,8 +38,7 @@ pub(super) struct PseudoFields {
     pub(super) status: Option<StatusCode>,
 }
 
-/// How many bytes of fields are kept of a block, the overhead of a field (32 bytes) included: what HTTP/2 servers accept
-/// as a rule is less.
+/// How many bytes of fields are kept of a block, with 32 bytes for each field. Servers usually accept less.
 const MAX_FIELD_BYTES: usize = 128 << 10;
 
 impl FieldBlocks {
@@ -103,7 +104,16 @@ impl Fields {
     fn add(&mut self, name: &[u8], value: &[u8], keeps_all: bool) {
         if name.first() == Some(&b':') {
             self.pseudo.set(name, value);
-        } else if keeps_all || is_of_grpc(name, value) {
+            return;
+        }
+        match name {
+            b"content-length" => self.content_length = decimal(value).unwrap_or_default(),
+            // HTTP/1 clients behind a proxy have their host here (RFC 9113 section 8.3.1).
+            b"host" if self.pseudo.authority.is_empty() => self.pseudo.authority = value.into(),
+            _ => {}
+        }
+        let is_request = self.pseudo.method.is_some();
+        if keeps_all || !is_request && is_of_grpc(name, value) {
             let name = HeaderName::from_bytes(name).ok();
             if let Some((name, value)) = name.zip(HeaderValue::from_bytes(value).ok()) {
                 let _ = self.headers.try_append(name, value); // full at 24,576 fields

@@ -5,7 +5,10 @@
 
 use crate::{
     record::WireStop,
-    wire::section::{MAX_SECTION_BYTES, SectionBuffer},
+    wire::{
+        bytes::take_up_to,
+        section::{MAX_SECTION_BYTES, SectionBuffer},
+    },
 };
 
 /// Divides one direction of a connection into frames.
@@ -68,8 +71,9 @@ pub(super) mod flag {
 /// The length of a frame's head in bytes.
 const HEAD_BYTES: usize = 9;
 
-/// How many bytes of a GOAWAY frame are read: two numbers, and the beginning of the debug data.
-const MAX_GOAWAY_BYTES: u32 = 8 + 256;
+/// How many bytes of a GOAWAY frame are read: two numbers, and the beginning of the debug data. One byte more than is
+/// kept, so that what is cut is known to be.
+const MAX_GOAWAY_BYTES: u32 = 8 + 257;
 
 /// How many bytes of a SETTINGS frame are read: 64 values.
 const MAX_SETTINGS_BYTES: u32 = 64 * 6;
@@ -156,11 +160,13 @@ impl FrameReader {
                 }
                 _ if bytes.is_empty() => return Ok(None),
                 State::Data { head, data, padding } => {
-                    let taken = take_up_to(bytes, data);
+                    let taken = take_up_to(bytes, u64::from(data)) as u32;
                     self.state = State::Data { head, data: data - taken, padding };
                     return Ok(Some(FrameEvent::Data(head.stream, u64::from(taken))));
                 }
-                State::Skip(left) => self.state = State::skip(left - take_up_to(bytes, left)),
+                State::Skip(left) => {
+                    self.state = State::skip(left - take_up_to(bytes, u64::from(left)) as u32)
+                }
             }
         }
     }
@@ -187,12 +193,6 @@ impl State {
 
 fn at_length(length: usize) -> impl Fn(&[u8], usize) -> Option<usize> {
     move |bytes, _| (bytes.len() >= length).then_some(length)
-}
-
-fn take_up_to(bytes: &mut &[u8], most: u32) -> u32 {
-    let taken = (most as usize).min(bytes.len());
-    *bytes = &bytes[taken..];
-    taken as u32
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! [`Decoder`]: decodes the compressed fields of HTTP/2 (HPACK, RFC 7541).
 //!
-//! The crates there are do not fit a reader of hostile bytes: `httlib-hpack` panics where an integer is cut off, and
+//! Existing crates are unsuitable for bytes of a peer: `httlib-hpack` panics where an integer is cut off, and
 //! `loona-hpack` builds its Huffman tables anew for each string. The Huffman code is that of `httlib-huffman`.
 
 use super::static_table::STATIC_TABLE;
@@ -35,6 +35,8 @@ pub(super) struct Undecodable;
 const DEFAULT_TABLE_SIZE: usize = 4096;
 /// The largest table that is kept. Senders are allowed 4 KiB as a rule.
 const MAX_TABLE_SIZE: usize = 64 << 10;
+/// How much memory is kept for the next name and the next value.
+const MAX_KEPT_BYTES: usize = 4 << 10;
 /// What an entry counts in addition to its name and value (RFC 7541 section 4.1).
 const ENTRY_OVERHEAD: usize = 32;
 
@@ -81,6 +83,9 @@ impl Decoder {
                 }
             }
         }
+        // Few fields are longer, and the memory is kept as long as the connection.
+        self.name.shrink_to(MAX_KEPT_BYTES);
+        self.value.shrink_to(MAX_KEPT_BYTES);
         Ok(())
     }
 

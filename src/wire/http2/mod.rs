@@ -17,8 +17,11 @@ use self::{
     direction::{Direction, Event},
     streams::Streams,
 };
-use super::{context::WireContext, exchange::Exchange};
-use crate::{error::FailureDetail, record::WireStop, sink::Tick};
+use super::{
+    context::{Side, WireContext},
+    exchange::Exchange,
+};
+use crate::{record::WireStop, sink::Tick};
 
 /// Reads the requests and the responses of a connection.
 #[derive(Debug, Default)]
@@ -52,31 +55,23 @@ impl Http2Reader {
         Ok(())
     }
 
-    /// Decides for each new exchange of an accepted connection whether it is recorded.
-    #[cfg(feature = "server")]
-    pub(super) fn decide(&mut self, context: &WireContext) {
-        self.streams.iter_mut().for_each(|exchange| exchange.decide(context));
-    }
-
     /// Records that the server sends nothing more.
-    pub(super) fn server_closed(&mut self) {
-        self.streams.drain().for_each(|exchange| exchange.cut_off(0));
+    pub(super) fn server_closed(&mut self, context: &WireContext) {
+        for mut exchange in self.streams.take_exchanges(context) {
+            exchange.decide(context);
+            exchange.cut_off(0);
+        }
     }
 
-    /// Ends the exchanges, because of an error of the connection.
-    pub(super) fn failed(&mut self, fault: &FailureDetail) {
-        self.streams.drain().for_each(|exchange| exchange.failed(fault.clone()));
-    }
-
-    /// Ends the exchanges, because nothing more is read.
-    pub(super) fn unobserved(&mut self) {
-        self.streams.drain().for_each(Exchange::unobserved);
+    /// Takes the exchanges without a complete response.
+    pub(super) fn take_exchanges(&mut self, context: &WireContext) -> Vec<Exchange> {
+        self.streams.take_exchanges(context)
     }
 }
 
 /// Records what a side says of the connection as a whole.
 fn note(event: &Event<'_>, by_server: bool, ping: &mut Option<(u64, Tick)>, context: &WireContext) {
-    let is_own = by_server == context.side.is_server();
+    let is_own = by_server == (context.side == Side::Server);
     match *event {
         Event::Settings(payload) => context.conn.note_http2(|facts| {
             let side = if by_server { &mut facts.server } else { &mut facts.client };

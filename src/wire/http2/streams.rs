@@ -17,19 +17,21 @@ use crate::{
     },
 };
 use http::{Version, uri::Scheme};
-use std::num::NonZeroU32;
+use std::{collections::VecDeque, num::NonZeroU32};
 
 /// The streams whose response is not complete.
 #[derive(Debug)]
 pub(super) struct Streams {
     /// In the order of their identifiers, which grow.
-    open: Vec<OpenStream>,
+    open: VecDeque<OpenStream>,
     /// The last stream that the client has opened.
     last: u32,
     /// What the client may send on a new stream.
     initial_window: i64,
     /// What the client may send on all streams together.
     conn_window: i64,
+    /// The last stream that the server has not refused with GOAWAY, and the error code of that.
+    go_away: Option<(u32, u32)>,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,13 @@ const CANCEL: u32 = 0x8;
 
 impl Default for Streams {
     fn default() -> Self {
-        Streams { open: Vec::new(), last: 0, initial_window: INITIAL_WINDOW, conn_window: INITIAL_WINDOW }
+        Streams {
+            open: VecDeque::new(),
+            last: 0,
+            initial_window: INITIAL_WINDOW,
+            conn_window: INITIAL_WINDOW,
+            go_away: None,
+        }
     }
 }
 
@@ -100,23 +108,34 @@ impl Streams {
             return Err(WireStop::TooManyRequests);
         }
         self.last = id;
-        let Fields { pseudo, headers } = fields;
-        let method = pseudo.method.ok_or(WireStop::Http2Frame)?;
+        let Fields { pseudo, headers, content_length: _ } = fields;
+        // Without a method the server resets the stream (RFC 9113 section 8.1.1).
+        let Some(method) = pseudo.method else { return Ok(()) };
         let is_secure = pseudo.scheme.as_ref().map_or(context.is_secure, |scheme| *scheme == Scheme::HTTPS);
         let request = WireRequest {
             wire: OnWire { begin: context.conn.now(), stream: NonZeroU32::new(id) },
-            url: request_url::from_pseudo_fields(&method, is_secure, &pseudo.authority, &pseudo.path),
+            url: request_url::from_pseudo_fields(
+                &method,
+                is_secure,
+                &pseudo.authority,
+                &pseudo.path,
+                context,
+            ),
             method,
             version: Version::HTTP_2,
             headers,
             has_body,
         };
-        let window = has_body.then(|| {
-            let mut window = SendWindow::new(self.initial_window);
-            window.change(0, self.conn_window, context);
-            window
-        });
-        self.open.push(OpenStream { id, exchange: Exchange::begin(context, request), window });
+        let mut exchange = Exchange::begin(context, request);
+        if let Some((last, code)) = self.go_away
+            && id > last
+        {
+            exchange.decide(context);
+            exchange.failed(shut_down(code));
+            return Ok(());
+        }
+        let window = has_body.then(|| SendWindow::new(self.initial_window));
+        self.open.push_back(OpenStream { id, exchange, window });
         Ok(())
     }
 
@@ -131,9 +150,6 @@ impl Streams {
     fn data_sent(&mut self, stream: u32, flow: u32, context: &WireContext) {
         let flow = i64::from(flow);
         self.conn_window -= flow;
-        if self.conn_window <= 0 {
-            self.change_windows(0, context);
-        }
         let conn_window = self.conn_window;
         if let Some(stream) = self.get_mut(stream) {
             stream.change_window(-flow, conn_window, context);
@@ -175,8 +191,11 @@ impl Streams {
                 }
             }
             Event::WindowUpdate { stream: 0, increment } => {
+                let was_closed = self.conn_window <= 0;
                 self.conn_window = self.conn_window.saturating_add(i64::from(increment));
-                self.change_windows(0, context);
+                if was_closed {
+                    self.change_windows(0, context);
+                }
             }
             Event::WindowUpdate { stream, increment } => {
                 let conn_window = self.conn_window;
@@ -186,11 +205,12 @@ impl Streams {
             }
             Event::Settings(payload) => self.server_settings(payload, context),
             Event::GoAway { last_stream, code, .. } => {
+                self.go_away = Some((last_stream, code));
                 let first_refused = self.open.partition_point(|stream| stream.id <= last_stream);
-                for mut stream in self.open.drain(first_refused..) {
-                    stream.exchange.decide(context);
-                    let text = format!("the server shut the connection down ({})", http2_error_name(code));
-                    stream.exchange.failed(fault(Failure::Http2Goaway, code, text));
+                for stream in self.open.drain(first_refused..) {
+                    let mut exchange = stream.into_exchange(context);
+                    exchange.decide(context);
+                    exchange.failed(shut_down(code));
                 }
             }
             Event::Ping { .. } => {}
@@ -214,14 +234,9 @@ impl Streams {
         }
     }
 
-    #[cfg(feature = "server")]
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
-        self.open.iter_mut().map(|stream| &mut stream.exchange)
-    }
-
     /// Takes all exchanges.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Exchange> {
-        self.open.drain(..).map(|stream| stream.exchange)
+    pub(super) fn take_exchanges(&mut self, context: &WireContext) -> Vec<Exchange> {
+        self.open.drain(..).map(|stream| stream.into_exchange(context)).collect()
     }
 
     fn get_mut(&mut self, stream: u32) -> Option<&mut OpenStream> {
@@ -231,7 +246,7 @@ impl Streams {
 
     fn remove(&mut self, stream: u32, context: &WireContext) -> Option<Exchange> {
         let at = self.position(stream)?;
-        let mut exchange = self.open.remove(at).exchange;
+        let mut exchange = self.open.remove(at)?.into_exchange(context);
         exchange.decide(context);
         Some(exchange)
     }
@@ -242,6 +257,14 @@ impl Streams {
 }
 
 impl OpenStream {
+    /// Returns the exchange. A wait for the window ends with the stream.
+    fn into_exchange(self, context: &WireContext) -> Exchange {
+        if let Some(waited) = self.window.and_then(|window| window.end(context)) {
+            self.exchange.window_wait(waited);
+        }
+        self.exchange
+    }
+
     /// Changes the window, and records the wait for it that has ended with that.
     fn change_window(&mut self, by: i64, conn_window: i64, context: &WireContext) {
         let window = self.window.as_mut();
@@ -262,6 +285,7 @@ fn answered(exchange: &mut Exchange, fields: Fields, context: &WireContext) {
         Some(status) => {
             exchange.first_byte(context.conn.now());
             exchange.response(status, Version::HTTP_2, &fields.headers);
+            exchange.declares(fields.content_length);
         }
         None => exchange.trailers(&fields.headers),
     }
@@ -274,6 +298,11 @@ fn reset_by_client(exchange: Exchange, code: u32) {
         let text = format!("the client reset the stream ({})", http2_error_name(code));
         exchange.failed(fault(Failure::Http2StreamReset, code, text));
     }
+}
+
+fn shut_down(code: u32) -> FailureDetail {
+    let text = format!("the server shut the connection down ({})", http2_error_name(code));
+    fault(Failure::Http2Goaway, code, text)
 }
 
 fn fault(failure: Failure, code: u32, text: String) -> FailureDetail {

@@ -22,18 +22,27 @@ impl SendWindow {
 
     /// Takes what was sent, or adds what is allowed. `conn` is what is left of the connection's window after that.
     /// Returns how long the body has waited in all, if a wait has just ended.
+    ///
+    /// A wait begins when the body has used up a window, its own or the last of the connection's.
     pub(super) fn change(&mut self, by: i64, conn: i64, context: &WireContext) -> Option<Duration> {
         self.left = self.left.saturating_add(by);
-        let is_open = self.left.min(conn) > 0;
-        match self.closed {
-            None if !is_open => self.closed = Some(context.conn.now()),
-            Some(since) if is_open => {
-                self.closed = None;
-                self.waited += context.conn.between(since, context.conn.now());
-                return Some(self.waited);
-            }
-            _ => {}
+        if self.left.min(conn) > 0 {
+            return self.reopened(context);
+        }
+        if by < 0 {
+            self.closed.get_or_insert_with(|| context.conn.now());
         }
         None
+    }
+
+    /// Ends the wait with the stream. Returns how long the body has waited in all, if it was waiting.
+    pub(super) fn end(mut self, context: &WireContext) -> Option<Duration> {
+        self.reopened(context)
+    }
+
+    fn reopened(&mut self, context: &WireContext) -> Option<Duration> {
+        let since = self.closed.take()?;
+        self.waited += context.conn.between(since, context.conn.now());
+        Some(self.waited)
     }
 }

@@ -52,8 +52,6 @@ impl RequestRecorder {
         let Some(request) = &self.request else { return };
         if let Some(conn) = conn {
             request.link(conn);
-            #[cfg(feature = "wire")]
-            conn.set_has_server_layer();
         }
         request.record.conn_acquired.set(request.record.begin);
     }

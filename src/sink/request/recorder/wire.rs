@@ -23,7 +23,7 @@ impl TraceSink {
         };
         let recorder = begin_request(records, head, Some(wire));
         if let Some(request) = recorder.request() {
-            request.link(conn);
+            request.link_to(conn);
             request.record.conn_acquired.set(wire.begin);
         }
         recorder
@@ -32,7 +32,7 @@ impl TraceSink {
 
 impl RequestRecorder {
     /// Records how many bytes of the request's body have passed in all.
-    pub(crate) fn sent(&self, bytes: u64) {
+    pub(crate) fn set_sent(&self, bytes: u64) {
         if let Some((_, record)) = self.open() {
             record.sent.store(bytes, Relaxed);
         }
