@@ -36,6 +36,7 @@ where
             handle: None,
             has_body: false,
             accepted: false,
+            wire: None,
         },
         conn,
     );

@@ -149,6 +149,7 @@ impl<M> TraceRequestLayer<M> {
             handle: request.extensions().get::<RequestHandle>(),
             has_body,
             accepted: false,
+            wire: None,
         });
         let handle = request.extensions().get::<RequestHandle>().cloned();
         let capture = self.observe_client(&mut request, &recorder);

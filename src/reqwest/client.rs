@@ -105,6 +105,7 @@ impl TraceClient {
             handle: Some(&handle),
             has_body,
             accepted: false,
+            wire: None,
         });
         record_body(request.body_mut(), &recorder);
         let scope = recorder.scope();

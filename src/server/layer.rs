@@ -126,6 +126,7 @@ impl<M> TraceServerLayer<M> {
             handle: None,
             has_body,
             accepted: true,
+            wire: None,
         });
         recorder.received_over(conn);
         let body_recorder = has_body.then(|| Box::new(recorder.body_recorder()));

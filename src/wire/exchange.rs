@@ -96,8 +96,9 @@ impl Exchange {
             handle: None,
             has_body,
             accepted: context.side == Side::Server,
+            wire: Some(wire),
         };
-        self.recorder = context.sink.request_on_wire(&head, &context.conn, wire);
+        self.recorder = context.sink.request_on_wire(&head, &context.conn);
         self.recorder.set_sent(self.sent);
         if let Some(at) = self.request_end {
             self.recorder.request_end(at);

@@ -80,8 +80,6 @@ impl ConnRecord {
             log: core.config.socket_ops.then(OpLog::new),
             first_error: OnceLock::new(),
             conntrack: ConntrackCell::default(),
-            #[cfg(feature = "wire")]
-            wire: OnceLock::new(),
             probe_data: OnceLock::new(),
             tls: AtomicRecordId::default(),
             proxy_tls: AtomicRecordId::default(),

@@ -1,5 +1,8 @@
-//! Data that most TCP connections do not have: what probes found, and the handshake with a SOCKS proxy.
+//! Data that most TCP connections do not have: what probes found, the handshake with a SOCKS proxy, and what was read of
+//! the HTTP.
 
+#[cfg(feature = "wire")]
+use super::wire_facts::WireFacts;
 use crate::{
     record::{IcmpError, TcpInfo, TcpInfoEvent},
     sink::{clock::Tick, proxy::record::SocksRecord, registry::end::End, snapshot::timeline::Timeline},
@@ -13,6 +16,8 @@ pub(in crate::sink) struct ProbeData {
     pub(super) readings: [OnceLock<(Tick, Reading)>; 3],
     pub(super) icmp_error: OnceLock<(Tick, IcmpError)>,
     pub(in crate::sink) socks: OnceLock<SocksRecord>,
+    #[cfg(feature = "wire")]
+    pub(in crate::sink) wire: OnceLock<Box<WireFacts>>,
 }
 
 impl ProbeData {
@@ -42,7 +47,11 @@ impl ProbeData {
             TcpInfoData::Raw(_) => 0,
         });
         let socks = self.socks.get().map_or(0, |socks| socks.heap_bytes());
-        size_of::<ProbeData>() + told.sum::<usize>() + socks
+        #[cfg(feature = "wire")]
+        let wire = self.wire.get().map_or(0, |facts| facts.heap_bytes());
+        #[cfg(not(feature = "wire"))]
+        let wire = 0;
+        size_of::<ProbeData>() + told.sum::<usize>() + socks + wire
     }
 }
 

@@ -2,8 +2,6 @@
 
 #[cfg(any(feature = "connect", feature = "request"))]
 use super::first_byte::FirstByteCell;
-#[cfg(feature = "wire")]
-use super::wire_facts::WireFacts;
 use super::{conntrack::ConntrackCell, op_log::OpLog, probe_data::ProbeData};
 use crate::{
     error::FailureDetail,
@@ -61,9 +59,6 @@ pub(crate) struct ConnRecord {
     /// The first error of an operation.
     pub(in crate::sink) first_error: OnceLock<Box<FailureDetail>>,
     pub(in crate::sink) conntrack: ConntrackCell,
-    /// What was read of the HTTP on the connection, if it is read.
-    #[cfg(feature = "wire")]
-    pub(in crate::sink) wire: OnceLock<Box<WireFacts>>,
     /// Most connections have none.
     pub(in crate::sink) probe_data: OnceLock<Box<ProbeData>>,
     /// The TLS tunnel to the server, and below it the one to a proxy.
@@ -130,16 +125,6 @@ impl ConnRecord {
             + self.end.fault().map_or(0, boxed)
             + self.conntrack.heap_bytes()
             + self.probe_data.get().map_or(0, |probe_data| probe_data.heap_bytes())
-            + self.wire_bytes()
-    }
-
-    /// Returns the heap memory that takes what was read of the HTTP.
-    #[inline]
-    fn wire_bytes(&self) -> usize {
-        #[cfg(feature = "wire")]
-        return self.wire.get().map_or(0, |facts| facts.heap_bytes());
-        #[cfg(not(feature = "wire"))]
-        0
     }
 
     /// Returns the connection with the tunnels over it.

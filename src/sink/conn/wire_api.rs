@@ -46,17 +46,23 @@ impl ConnRef {
 
     /// Records which protocol is spoken.
     pub(crate) fn set_wire_protocol(&self, protocol: WireProtocol) {
-        self.wire_facts().set_protocol(protocol);
+        if let Some(facts) = self.wire_facts() {
+            facts.set_protocol(protocol);
+        }
     }
 
     /// Records that nothing more is read.
     pub(crate) fn wire_stopped(&self, reason: WireStop) {
-        self.wire_facts().stopped(self.now(), reason);
+        if let Some(facts) = self.wire_facts() {
+            facts.stopped(self.now(), reason);
+        }
     }
 
     /// Passes what is known of an HTTP/2 connection to `note`.
     pub(crate) fn note_http2(&self, note: impl FnOnce(&mut Http2Facts)) {
-        note(&mut self.wire_facts().http2());
+        if let Some(facts) = self.wire_facts() {
+            note(&mut facts.http2());
+        }
     }
 
     /// Returns the time from one reading of the clock to another.
@@ -64,7 +70,8 @@ impl ConnRef {
         self.group.core.clock.between(begin, end)
     }
 
-    fn wire_facts(&self) -> &WireFacts {
-        self.record().wire.get_or_init(Box::default)
+    /// Returns what is known of the HTTP; `None` if the connection has ended.
+    fn wire_facts(&self) -> Option<&WireFacts> {
+        self.probe_data().map(|(_, data)| &**data.wire.get_or_init(Box::default))
     }
 }

@@ -29,6 +29,7 @@ impl TraceSink {
                 handle: Some(&RequestHandle::of(request).into_slot()),
                 has_body: record.has_body && status != StatusCode::SEE_OTHER && method == record.method,
                 accepted: false,
+                wire: None,
             };
             let next = self.request(&head).into_request();
             if let Some(next) = &next {

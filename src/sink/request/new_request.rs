@@ -34,6 +34,8 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) has_body: bool,
     /// Whether this side answers the request, and has not made it.
     pub(crate) accepted: bool,
+    /// Where the request was read, if that was from the bytes of a connection.
+    pub(crate) wire: Option<OnWire>,
 }
 
 /// Where a request was read from the bytes of its connection.
@@ -48,7 +50,6 @@ pub(crate) struct OnWire {
 /// A request that is about to begin.
 pub(in crate::sink) struct NewRequest {
     begin: Tick,
-    wire: Option<OnWire>,
     method: Method,
     url: RecordedUrl,
     hops: u8,
@@ -57,7 +58,7 @@ pub(in crate::sink) struct NewRequest {
 
 impl NewRequest {
     #[inline]
-    pub(in crate::sink) fn new(core: &Core, head: &RequestHead<'_>, wire: Option<OnWire>) -> Self {
+    pub(in crate::sink) fn new(core: &Core, head: &RequestHead<'_>) -> Self {
         let (mut links, mut hops) = (RequestLinks::default(), 0);
         if let Some(headers) = CapturedHeaders::take(head.headers, &core.config) {
             links.extras_mut().headers = headers;
@@ -74,21 +75,21 @@ impl NewRequest {
             hops = hop.record.hops + 1;
             links.extras_mut().prev_hop = PrevHop { id: Some(hop.record_id()), kept: Some(hop) };
         }
-        let begin = wire.map_or_else(|| core.now(), |wire| wire.begin);
-        NewRequest { begin, wire, method, url, hops, links }
+        let begin = head.wire.map_or_else(|| core.now(), |wire| wire.begin);
+        NewRequest { begin, method, url, hops, links }
     }
 
     #[inline]
     pub(in crate::sink) fn into_record(self, head: &RequestHead<'_>) -> RequestRecord {
-        let NewRequest { begin, wire, method, url, hops, links } = self;
+        let NewRequest { begin, method, url, hops, links } = self;
         RequestRecord {
             begin,
             method,
             url,
             has_body: head.has_body,
             accepted: head.accepted,
-            seen_on_wire: wire.is_some(),
-            stream_id: wire.and_then(|wire| wire.stream),
+            seen_on_wire: head.wire.is_some(),
+            stream_id: head.wire.and_then(|wire| wire.stream),
             version: AtomicU8::new(version_code(head.version)),
             status: AtomicU16::new(0),
             grpc_status: AtomicU16::new(0),

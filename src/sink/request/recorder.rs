@@ -7,7 +7,7 @@
 use super::grpc;
 use super::{
     headers::CapturedHeaders,
-    new_request::{NewRequest, OnWire, RequestHead},
+    new_request::{NewRequest, RequestHead},
     record::{RequestRecord, RequestRef, version_code},
 };
 #[cfg(feature = "proxy")]
@@ -39,7 +39,7 @@ impl TraceSink {
     #[inline]
     pub(crate) fn request(&self, head: &RequestHead<'_>) -> RequestRecorder {
         match self.active() {
-            Some(records) if records.core.config.http => begin_request(records, head, None),
+            Some(records) if records.core.config.http => begin_request(records, head),
             _ => RequestRecorder::off(),
         }
     }
@@ -55,9 +55,8 @@ impl TraceSink {
     }
 }
 
-/// Begins a request: now, or when its first byte passed.
-fn begin_request(records: &RetainedRecords, head: &RequestHead<'_>, wire: Option<OnWire>) -> RequestRecorder {
-    let new = NewRequest::new(&records.core, head, wire);
+fn begin_request(records: &RetainedRecords, head: &RequestHead<'_>) -> RequestRecorder {
+    let new = NewRequest::new(&records.core, head);
     let request = records.add_request(|| new.into_record(head));
     if records.core.is_closed() {
         // `TraceSink::close` may have run since the caller checked, without having seen this request.

@@ -298,7 +298,7 @@ pub(in crate::sink) fn tcp_conn(
         _ => (error, BoxedOrEmpty::new()),
     };
     #[cfg(feature = "wire")]
-    let wire = record.wire.get().map(|facts| Box::new(facts.export(times)));
+    let wire = probe_data.and_then(|data| data.wire.get()).map(|facts| Box::new(facts.export(times)));
     #[cfg(not(feature = "wire"))]
     let wire = None;
     // If it was established just after the first look, what followed is not shown either.

@@ -28,6 +28,8 @@ pub(super) struct Http1Reader {
     exchanges: VecDeque<Exchange>,
     /// When the first byte of the current request passed.
     request_begin: Option<Tick>,
+    /// Whether it is known by now that the connection speaks HTTP/1.
+    is_known: bool,
     /// Whether the last exchange is the one whose request is passing.
     is_sending: bool,
     /// Whether the client has sent something after CONNECT, without waiting for the response.
@@ -53,7 +55,9 @@ impl Http1Reader {
                     }
                     let begin = self.request_begin.unwrap_or_else(|| context.conn.now());
                     let (request, framing) = head::parse_request(head, begin, context)?;
-                    context.conn.set_wire_protocol(WireProtocol::Http1);
+                    if !std::mem::replace(&mut self.is_known, true) {
+                        context.conn.set_wire_protocol(WireProtocol::Http1);
+                    }
                     self.exchanges.push_back(Exchange::begin(context, request));
                     self.is_sending = true;
                     self.requests.set_framing(framing);

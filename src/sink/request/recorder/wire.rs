@@ -2,29 +2,21 @@
 
 use super::{RequestRecorder, begin_request};
 use crate::sink::{
-    clock::Tick,
-    conn::conn_ref::ConnRef,
-    request::new_request::{OnWire, RequestHead},
-    trace_sink::TraceSink,
+    clock::Tick, conn::conn_ref::ConnRef, request::new_request::RequestHead, trace_sink::TraceSink,
 };
 use http::StatusCode;
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 impl TraceSink {
     /// Begins a request that was read from the bytes of a connection.
-    pub(crate) fn request_on_wire(
-        &self,
-        head: &RequestHead<'_>,
-        conn: &ConnRef,
-        wire: OnWire,
-    ) -> RequestRecorder {
+    pub(crate) fn request_on_wire(&self, head: &RequestHead<'_>, conn: &ConnRef) -> RequestRecorder {
         let Some(records) = self.active().filter(|records| records.core.config.http) else {
             return RequestRecorder::off();
         };
-        let recorder = begin_request(records, head, Some(wire));
+        let recorder = begin_request(records, head);
         if let Some(request) = recorder.request() {
             request.link_to(conn);
-            request.record.conn_acquired.set(wire.begin);
+            request.record.conn_acquired.set(request.record.begin);
         }
         recorder
     }
