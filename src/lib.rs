@@ -35,6 +35,7 @@
 //! | a client of reqwest | `reqwest::trace` to observe it, `send_through` to have `Client` make its requests | [`reqwest`] |
 //! | a library that fixes its client's type and takes a connector | `TcpConnector`, or `TraceConnectLayer` around its own, and `TraceWireLayer` around that | [`connect`], [`wire`] |
 //! | `TcpStream::connect`, for any protocol | `TcpConnector::connect` | [`connect`] |
+//! | a library that dials by itself and takes an address | a `Relay` to its server | [`relay`] |
 //! | a resolver of your own | `TraceResolveLayer` around it | [`resolve`] |
 //! | a server of hyper, axum or tonic | `TraceListener`, `TraceTlsAcceptor` and `TraceServerLayer` | [`server`] |
 //! | logs | [`TracingEvents`]: finished records as events of `tracing` | – |
@@ -98,6 +99,7 @@
     doc = "[`linux`]: https://docs.rs/nettrace/latest/nettrace/linux/"
 )]
 #![cfg_attr(not(feature = "proxy"), doc = "[`proxy`]: https://docs.rs/nettrace/latest/nettrace/proxy/")]
+#![cfg_attr(not(feature = "relay"), doc = "[`relay`]: https://docs.rs/nettrace/latest/nettrace/relay/")]
 #![cfg_attr(not(feature = "request"), doc = "[`request`]: https://docs.rs/nettrace/latest/nettrace/request/")]
 #![cfg_attr(not(feature = "reqwest"), doc = "[`reqwest`]: https://docs.rs/nettrace/latest/nettrace/reqwest/")]
 #![cfg_attr(not(feature = "resolve"), doc = "[`resolve`]: https://docs.rs/nettrace/latest/nettrace/resolve/")]
@@ -144,6 +146,8 @@ pub mod connect;
 pub mod linux;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "relay")]
+pub mod relay;
 #[cfg(feature = "request")]
 pub mod request;
 #[cfg(feature = "reqwest")]
