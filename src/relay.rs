@@ -20,7 +20,7 @@
 //! let sink = TraceSink::new();
 //! let relay = Relay::start(&sink, target).await?; // such as "db.internal:6379"
 //!
-//! // What a library would do that is given `relay.addr()` as its server.
+//! // A library that is given `relay.addr()` as its server does this.
 //! let mut conn = TcpStream::connect(relay.addr()).await?;
 //! conn.write_all(b"ping").await?;
 //! conn.read_exact(&mut [0; 4]).await?;
@@ -35,29 +35,33 @@
 //!   databases do. They go past the relay.
 //! - What is inside TLS. The library verifies the certificate of the server as always, so it must be told the server's
 //!   name: the address alone would not match the certificate.
-//! - The time in which the library waits for its own connection to the relay. Over the loopback interface that takes some
-//!   microseconds.
+//! - What the library does about a server that is down. It is connected to the relay at once, and reset when the relay
+//!   cannot connect: its own time limit for connecting, and its choice of another address, do not apply. Give the relay a
+//!   connector with a [`connect_timeout`](TcpConnector::connect_timeout) instead.
 //!
 //! The relay listens on the loopback interface. Every local user can connect to it, and reaches the target then.
 
+#[cfg(feature = "wire")]
+use crate::wire::WireIo;
 use crate::{
     connect::{Target, TcpConnector, TracedIo},
-    resolve::StubResolver,
     sink::TraceSink,
 };
 use std::{
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
 
-/// A local address that forwards to a target. Dropping it closes the address and all connections over it.
+/// A local address that forwards to a target. Soon after it is dropped, the address is closed, and the connections over it
+/// are reset.
 pub struct Relay {
     addr: SocketAddr,
     target: Target,
@@ -73,39 +77,29 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the target is invalid, otherwise the errors of the listening
-    /// socket.
+    /// As [`RelayBuilder::start`].
     ///
     /// # Panics
     ///
-    /// If it is called outside a tokio runtime.
+    /// As [`RelayBuilder::start`].
     pub async fn start(sink: &TraceSink, target: impl Into<Target>) -> io::Result<Self> {
-        Self::start_with(TcpConnector::new(sink), target).await
+        Self::builder(sink, target).start().await
     }
 
-    /// Starts a relay that connects with `connector`, which may have timeouts, a source address or nameservers of its
-    /// own.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Self::start).
-    ///
-    /// # Panics
-    ///
-    /// As [`start`](Self::start).
-    pub async fn start_with(
-        connector: TcpConnector<StubResolver>,
-        target: impl Into<Target>,
-    ) -> io::Result<Self> {
-        let target = target.into();
-        if let Err(why) = target.port {
-            let text = format!("cannot relay to {}: {why}", target.to_text());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    /// Returns a builder that configures how a relay connects to `target`, and what it reads.
+    pub fn builder(sink: &TraceSink, target: impl Into<Target>) -> RelayBuilder {
+        let connector = TcpConnector::new(sink);
+        let route = Route {
+            connector,
+            target: target.into(),
+            #[cfg(feature = "wire")]
+            read_into: None,
+        };
+        RelayBuilder {
+            route,
+            #[cfg(feature = "wire")]
+            sink: sink.clone(),
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let addr = listener.local_addr()?;
-        let route = Arc::new(Route { connector, target: target.clone() });
-        Ok(Relay { addr, target, task: tokio::spawn(accept(listener, route)) })
     }
 
     /// Returns the address to connect to in place of the target.
@@ -126,27 +120,79 @@ impl fmt::Debug for Relay {
     }
 }
 
-/// Where connections are forwarded to, and how.
+/// Configures a [`Relay`]. Created by [`Relay::builder`].
+#[derive(Debug)]
+pub struct RelayBuilder {
+    route: Route,
+    #[cfg(feature = "wire")]
+    sink: TraceSink,
+}
+
+impl RelayBuilder {
+    /// Sets the connector, which may have timeouts, a source address or nameservers of its own.
+    pub fn connector(mut self, connector: TcpConnector) -> Self {
+        self.route.connector = connector;
+        self
+    }
+
+    /// Sets whether the HTTP that passes is read and its requests are recorded, see [`wire`](crate::wire). By default it
+    /// is not.
+    #[cfg(feature = "wire")]
+    pub fn http_from_wire(mut self, reads: bool) -> Self {
+        self.route.read_into = reads.then(|| self.sink.clone());
+        self
+    }
+
+    /// Starts the relay.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the target is invalid, otherwise the errors of the listening
+    /// socket.
+    ///
+    /// # Panics
+    ///
+    /// If it is called outside a tokio runtime.
+    pub async fn start(self) -> io::Result<Relay> {
+        let target = self.route.target.clone();
+        if let Err(why) = target.port {
+            let text = format!("cannot relay to {}: {why}", target.to_text());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let addr = listener.local_addr()?;
+        Ok(Relay { addr, target, task: tokio::spawn(accept(listener, Arc::new(self.route))) })
+    }
+}
+
+/// The target, and how it is reached.
+#[derive(Debug)]
 struct Route {
-    connector: TcpConnector<StubResolver>,
+    connector: TcpConnector,
     target: Target,
+    /// The sink into which the requests of each connection are recorded, if they are read.
+    #[cfg(feature = "wire")]
+    read_into: Option<TraceSink>,
 }
 
 /// How long to wait after an error of the listening socket, for example until file descriptors are free again.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 
 async fn accept(listener: TcpListener, route: Arc<Route>) {
     let mut forwarding = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((client, _)) => {
-                forwarding.spawn(forward(client, route.clone()));
-                while forwarding.try_join_next().is_some() {} // frees those that have ended
-            }
-            Err(error) => {
-                tracing::warn!(target: "nettrace", "a relay cannot accept connections for now: {error}");
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
-            }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => drop(forwarding.spawn(forward(client, route.clone()))),
+                // That client has gone away. The next one can be accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    let target = route.target.to_text();
+                    tracing::warn!(target: "nettrace", "the relay to {target} cannot accept connections for now: {error}");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            },
+            Some(_) = forwarding.join_next() => {} // frees what has ended
         }
     }
 }
@@ -154,18 +200,87 @@ async fn accept(listener: TcpListener, route: Arc<Route>) {
 /// Forwards a connection, in both directions until each of them ends.
 async fn forward(mut client: TcpStream, route: Arc<Route>) {
     let _ = client.set_nodelay(true);
-    let Ok(mut server) = route.connector.connect(route.target.clone()).await else {
-        reset_on_close(&client); // the trace has the reason
-        return;
+    // Until all has passed: what is cut off, by an error or with the relay, must not look complete.
+    set_reset_on_close(&client, true);
+    let Ok(server) = route.connector.connect(route.target.clone()).await else {
+        return; // the trace has the reason
     };
-    if copy_bidirectional(&mut client, &mut server).await.is_err() {
-        // What one side sees of the error, the other one should see, too.
-        reset_on_close(&client);
-        reset_on_close(TracedIo::get_ref(&server));
+    set_reset_on_close(server.get_ref(), true);
+    #[cfg(feature = "wire")]
+    let mut server = WireIo::dialed(route.read_into.as_ref(), server);
+    #[cfg(not(feature = "wire"))]
+    let mut server = server;
+    if copy_both_ways(&mut client, &mut server).await.is_ok() {
+        set_reset_on_close(&client, false);
+        set_reset_on_close(socket(&server), false);
     }
 }
 
-/// Has the connection reset when it is closed, instead of being ended as if all had been sent.
-fn reset_on_close(stream: &TcpStream) {
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+/// Why a direction has not come to its end.
+enum Broken {
+    /// Nothing more can be read. What was on its way is lost.
+    Read,
+    /// Nothing more can be written. What the other side has sent may still arrive.
+    Write,
+}
+
+/// Copies in both directions until each of them ends. If nothing more can be written to one side, as to a server that
+/// has answered and closed the connection, what it has sent is still copied.
+async fn copy_both_ways(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    server: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> Result<(), Broken> {
+    let (mut client_reads, mut client_writes) = split(client);
+    let (mut server_reads, mut server_writes) = split(server);
+    let mut up = pin!(copy_one_way(&mut client_reads, &mut server_writes));
+    let mut down = pin!(copy_one_way(&mut server_reads, &mut client_writes));
+    let (first, rest) = tokio::select! {
+        first = &mut up => (first, Direction::Down),
+        first = &mut down => (first, Direction::Up),
+    };
+    if let Err(Broken::Read) = first {
+        return first;
+    }
+    let second = match rest {
+        Direction::Up => up.await,
+        Direction::Down => down.await,
+    };
+    first.and(second)
+}
+
+enum Direction {
+    Up,
+    Down,
+}
+
+async fn copy_one_way(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), Broken> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await.map_err(|_| Broken::Read)?;
+        if read == 0 {
+            return to.shutdown().await.map_err(|_| Broken::Write);
+        }
+        to.write_all(&buffer[..read]).await.map_err(|_| Broken::Write)?;
+    }
+}
+
+/// The size of the buffer of each direction.
+const BUFFER_BYTES: usize = 16 << 10;
+
+#[cfg(feature = "wire")]
+fn socket(server: &WireIo<TracedIo<TcpStream>>) -> &TcpStream {
+    server.get_ref().get_ref()
+}
+
+#[cfg(not(feature = "wire"))]
+fn socket(server: &TracedIo<TcpStream>) -> &TcpStream {
+    server.get_ref()
+}
+
+/// Sets whether the close of the socket sends a reset instead of an orderly end.
+fn set_reset_on_close(stream: &TcpStream, resets: bool) {
+    let _ = socket2::SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO));
 }

@@ -53,8 +53,9 @@ pub struct HttpReqTrace {
     /// The identifier of the request's HTTP/2 stream, as far as it is known.
     #[serde(rename = "streamID", skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<NonZeroU32>,
-    /// How many microseconds the request's body waited for a window of HTTP/2 (RFC 9113 section 5.2): the server had
-    /// not yet allowed more of it. Known only if the request was read from the wire.
+    /// The time in microseconds from when the request's body used up a window of HTTP/2 until the server allowed more (RFC
+    /// 9113 section 5.2). Waits for a window of the connection that other requests have used up are not included. Known
+    /// only if the request was read from the wire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_wait_us: Option<NonZeroU32>,
     /// When the request was handed to the client. For an accepted request, when its head had arrived and the service

@@ -61,19 +61,19 @@ pub struct Http2Trace {
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Http2Settings {
-    /// How many bytes the table of HPACK may take.
+    /// The maximum size of the HPACK table in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header_table_size: Option<u32>,
-    /// How many streams the other side may have open.
+    /// The maximum number of streams that the other side may have open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_concurrent_streams: Option<u32>,
-    /// How many bytes of a body the other side may send on a new stream before a WINDOW_UPDATE.
+    /// The number of bytes that the other side may send on a new stream before a WINDOW_UPDATE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_window_size: Option<u32>,
-    /// How many bytes a frame may have.
+    /// The maximum size of a frame's payload in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_frame_size: Option<u32>,
-    /// How many bytes a header section should have at most, uncompressed.
+    /// The advised maximum size of an uncompressed header section in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_header_list_size: Option<u32>,
 }

@@ -298,7 +298,7 @@ pub(super) fn wire_facts(facts: &mut Line, conn: &TcpConnTrace) {
         let side = if go_away.by_server { "server" } else { "client" };
         // An orderly shutdown, as servers do it to connections of a certain age.
         let style = if go_away.error == "NO_ERROR" { Style::Dim } else { Style::Warn };
-        facts.item(style, format!("GOAWAY of the {side}: {}", go_away.error));
+        facts.item(style, format!("GOAWAY from the {side}: {}", go_away.error));
         facts.word(Style::Plain, text::shortened(&go_away.debug_data));
     }
     if let Some(reason) = wire.stop_reason.as_ref().filter(|reason| **reason != WireStop::Upgraded) {

@@ -221,7 +221,7 @@ fn exchange_rows(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &
         row.notes.push(Style::Plain, text::bytes(request.req_content_len));
         if let Some(waited) = request.window_wait_us {
             let waited = text::duration(i64::from(waited.get()) * 1_000, false);
-            row.notes.item(Style::Warn, format!("{waited} of it waiting for the peer to allow more"));
+            row.notes.item(Style::Warn, format!("{waited} blocked by flow control"));
         }
         rows.push(row);
     }

@@ -2,7 +2,6 @@
 
 use crate::sink::{ConnRef, TraceSink};
 use http::uri::Authority;
-use std::sync::atomic::AtomicBool;
 
 /// What is known of a connection before anything has passed over it.
 #[derive(Debug)]
@@ -15,8 +14,6 @@ pub(super) struct WireContext {
     pub(super) is_secure: bool,
     /// The host that was dialed, for requests that name none.
     pub(super) dialed: Option<Authority>,
-    /// Whether it is known by now that no layer around the service records the requests of an accepted connection.
-    pub(super) has_no_layer: AtomicBool,
 }
 
 /// A side of a connection.

@@ -7,7 +7,7 @@ use crate::{
     sink::{OnWire, RequestHead, RequestRecorder, Tick},
 };
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::time::Duration;
 
 /// A request that passed over a connection, and what has passed of its response.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Exchange {
     sent: u64,
     /// When the last byte of the request passed.
     request_end: Option<Tick>,
+    /// How long its body waited for a window of HTTP/2.
+    window_wait: Duration,
     /// The bytes of the response's body.
     received: u64,
     /// The length that is declared for it.
@@ -45,8 +47,8 @@ impl Exchange {
     /// Begins an exchange.
     ///
     /// A layer around a service sees a request some time after its bytes were read: how long after is up to the server
-    /// and to what is between them. So the first requests of an accepted connection are recorded when their responses
-    /// begin, unless a layer has been seen by then. After that it is known, and later requests are recorded at once.
+    /// and to what is between them. So a request of an accepted connection is recorded when its response begins, unless a
+    /// layer has been seen by then.
     pub(super) fn begin(context: &WireContext, request: WireRequest) -> Self {
         let mut exchange = Exchange {
             recorder: RequestRecorder::off(),
@@ -57,14 +59,14 @@ impl Exchange {
             has_response: false,
             sent: 0,
             request_end: None,
+            window_wait: Duration::ZERO,
             received: 0,
             declared: 0,
         };
         match context.side {
-            Side::Server if !context.has_no_layer.load(Relaxed) => {
-                exchange.undecided = Some(Box::new(request));
-            }
-            Side::Client | Side::Server => exchange.record(context, request),
+            Side::Client => exchange.record(context, request),
+            Side::Server if context.conn.has_request_layer() => {}
+            Side::Server => exchange.undecided = Some(Box::new(request)),
         }
         exchange
     }
@@ -74,12 +76,11 @@ impl Exchange {
         self.undecided.is_some()
     }
 
-    /// Records a request that came over an accepted connection, unless a layer around the service has. To be called when
-    /// its response begins, or when there will be none.
+    /// Records a request that came over an accepted connection, unless a layer around the service has. Called when the
+    /// response begins, or when there will be none.
     pub(super) fn decide(&mut self, context: &WireContext) {
         if let Some(request) = self.undecided.take() {
             self.record(context, *request);
-            context.has_no_layer.store(!context.conn.has_request_layer(), Relaxed);
         }
     }
 
@@ -103,6 +104,9 @@ impl Exchange {
         if let Some(at) = self.request_end {
             self.recorder.request_end(at);
         }
+        if !self.window_wait.is_zero() {
+            self.recorder.window_wait(self.window_wait);
+        }
     }
 
     /// Records bytes of the request's body.
@@ -118,7 +122,8 @@ impl Exchange {
     }
 
     /// Records for how long in all the request's body waited for a window of HTTP/2.
-    pub(super) fn window_wait(&self, waited: Duration) {
+    pub(super) fn window_wait(&mut self, waited: Duration) {
+        self.window_wait = waited;
         self.recorder.window_wait(waited);
     }
 

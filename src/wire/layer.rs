@@ -5,13 +5,17 @@ use super::{
     context::{Side, WireContext},
     reader::WireReader,
 };
+#[cfg(feature = "relay")]
+use crate::connect::TracedIo;
 use crate::sink::{ConnRef, TraceSink};
-use http::{Uri, uri::Scheme};
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
 use hyper_util::client::legacy::connect::Connection;
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
-    sync::atomic::AtomicBool,
     task::{Context, Poll, ready},
 };
 use tower_layer::Layer;
@@ -100,15 +104,37 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let io = ready!(this.inner.poll(cx))?;
-        let conn = ConnRef::of(&io).filter(|conn| conn.has_unrecorded_requests(this.sink));
-        let context = |conn| WireContext {
-            sink: this.sink.clone(),
+        let conn = ConnRef::of(&io);
+        let is_secure = this.uri.scheme() == Some(&Scheme::HTTPS);
+        let reader = conn.and_then(|conn| dialed(this.sink, conn, is_secure, this.uri.authority()));
+        Poll::Ready(Ok(WireIo::new(io, reader)))
+    }
+}
+
+/// Returns a reader for a connection that this side has made, if its requests are to be recorded.
+fn dialed(
+    sink: &TraceSink,
+    conn: ConnRef,
+    is_secure: bool,
+    authority: Option<&Authority>,
+) -> Option<WireReader> {
+    conn.has_unrecorded_requests(sink).then(|| {
+        WireReader::new(WireContext {
+            sink: sink.clone(),
             conn,
             side: Side::Client,
-            is_secure: this.uri.scheme() == Some(&Scheme::HTTPS),
-            dialed: this.uri.authority().cloned(),
-            has_no_layer: AtomicBool::new(false),
-        };
-        Poll::Ready(Ok(WireIo::new(io, conn.map(|conn| WireReader::new(context(conn))))))
+            is_secure,
+            dialed: authority.cloned(),
+        })
+    })
+}
+
+#[cfg(feature = "relay")]
+impl<T> WireIo<TracedIo<T>> {
+    /// Wraps a connection that this side has made. Its requests are recorded into `sink`, if one is given.
+    pub(crate) fn dialed(sink: Option<&TraceSink>, io: TracedIo<T>) -> Self {
+        let conn = sink.zip(io.conn_ref().cloned());
+        let reader = conn.and_then(|(sink, conn)| dialed(sink, conn, false, None));
+        WireIo::new(io, reader)
     }
 }

@@ -13,7 +13,6 @@ use crate::{
 use std::{
     future::poll_fn,
     io,
-    sync::atomic::AtomicBool,
     task::{Context, Poll, ready},
 };
 
@@ -32,7 +31,6 @@ impl<T: TracedStream> WireIo<T> {
                 side: Side::Server,
                 is_secure,
                 dialed: None,
-                has_no_layer: AtomicBool::new(false),
             })
         });
         WireIo::new(io, reader)

@@ -63,9 +63,9 @@
 //!
 //! - On the side of a client, its requests are left to a layer if it was dialed for a recorded request, or once a recorded
 //!   request was given to it. So a client without a layer of its own is not read inside a traced request.
-//! - On the side of a server, a layer is known only when it has been called. The requests before the first response are
-//!   therefore recorded when their responses begin, and later ones at once. The layer must know the connection (see
-//!   [`TraceServerLayer`](crate::server::TraceServerLayer)).
+//! - On the side of a server, a layer is known only when it has been called. So a request is recorded when its response
+//!   begins or its connection ends, and is in no trace before that. The layer must know the connection (see
+//!   [`TraceServerLayer`](crate::server::TraceServerLayer)), and see all requests that come over it.
 //!
 //! # What cannot be read
 //!
@@ -75,7 +75,8 @@
 //!
 //! A connection takes less than a kilobyte over HTTP/1 and some kilobytes over HTTP/2 as a rule. Against a peer that sends
 //! as much as it can, each direction is limited to 128 KiB for a head or a block of fields that comes in pieces, to 128 KiB
-//! for the table of HPACK, and to as much again while a block is decoded. Bodies are counted and never kept. Header fields, credentials and
+//! for the table of HPACK, and to as much again while a block is decoded. A request in flight takes up to 128 KiB if header
+//! fields are recorded, and as much as its URL otherwise. Bodies are counted and never kept. Header fields, credentials and
 //! queries are subject to the policy of the sink as elsewhere.
 
 mod bytes;

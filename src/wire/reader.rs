@@ -71,7 +71,11 @@ impl WireReader {
     pub(super) fn shut_down(&mut self) {
         match self.context.side {
             Side::Client => {} // it may still wait for its responses
-            Side::Server => self.server_closed(),
+            Side::Server => {
+                if let Protocol::Http1(reader) = &mut self.protocol {
+                    reader.response_ends_with_close();
+                }
+            }
         }
     }
 
@@ -127,10 +131,7 @@ impl WireReader {
                 server.extend_from_slice(bytes);
                 Ok(())
             }
-            Protocol::Stopped(undecided) => {
-                end_unobserved(undecided.drain(..), &self.context);
-                Ok(())
-            }
+            Protocol::Stopped(_) => Ok(()),
         };
         self.stop_after(result);
     }

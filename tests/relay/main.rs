@@ -112,6 +112,47 @@ async fn a_reset_is_passed_on() {
 }
 
 #[tokio::test]
+async fn an_answer_before_the_end_of_the_question_arrives() {
+    let sink = TraceSink::new();
+    let server = Server::start(async |mut conn| {
+        conn.read(1).await?;
+        conn.write(&vec![b'x'; 300_000]).await?;
+        conn.reset() // the rest of the question is not read
+    });
+    let relay = Relay::start(&sink, server.addr()).await.unwrap();
+    let mut conn = TcpStream::connect(relay.addr()).await.unwrap();
+    conn.write_all(b"?").await.unwrap();
+    // What the kernel has taken before the reset is more than the relay's buffers.
+    let mut answer = vec![0; 1_000];
+    conn.read_exact(&mut answer).await.unwrap();
+    assert!(answer.iter().all(|byte| *byte == b'x'));
+    let error = conn.read_to_end(&mut answer).await.expect_err("the end of the answer is missing");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[cfg(feature = "wire")]
+#[tokio::test]
+async fn the_http_that_passes_can_be_read() {
+    let sink = TraceSink::new();
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await?;
+        conn.close().await
+    });
+    for reads in [false, true] {
+        let relay = Relay::builder(&sink, server.addr()).http_from_wire(reads).start().await.unwrap();
+        let answer = ask(&relay, b"GET /_search HTTP/1.1\r\nhost: es.internal:9200\r\n\r\n").await.unwrap();
+        assert!(answer.ends_with(b"hi"));
+    }
+    let trace = ended(&sink, 2).await;
+    let [request] = &trace.http_requests[..] else { panic!("one of them is read") };
+    assert_eq!(
+        (request.req_url.as_str(), request.resp_status_code),
+        ("http://es.internal:9200/_search", 200)
+    );
+}
+
+#[tokio::test]
 async fn a_relay_ends_with_its_handle() {
     let sink = TraceSink::new();
     let server = Server::start(async |mut conn| conn.read_to_end().await);
@@ -121,10 +162,12 @@ async fn a_relay_ends_with_its_handle() {
     wait::until("it is forwarded", || server.seen().iter().any(|seen| seen.received == b"hello")).await;
     let addr = relay.addr();
     drop(relay);
-    assert_eq!(conn.read(&mut [0]).await.unwrap_or(0), 0);
+    // What was cut off does not look complete.
+    let error = conn.read(&mut [0]).await.expect_err("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     let trace = ended(&sink, 1).await;
     assert_eq!(trace.tcp_conns[0].end_reason, Some(EndReason::Closed));
-    assert_eq!(server.ended(1).await[0].end, End::Done);
+    assert_eq!(server.ended(1).await[0].end, End::Failed(ErrorKind::ConnectionReset));
     let error = TcpStream::connect(addr).await.expect_err("it is closed");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }

@@ -52,10 +52,10 @@ fn what_was_read_on_the_wire_is_shown_where_it_explains_something() {
     );
     let drawing = view::waterfall(&trace).width(160).to_string();
     let request = block(&drawing, "POST http://h/ · 200 OK");
-    line(&request, &["r · HTTP/2 stream 7 ·", "· GOAWAY of the server: NO_ERROR max_age"]);
+    line(&request, &["r · HTTP/2 stream 7 ·", "· GOAWAY from the server: NO_ERROR max_age"]);
     line(&request, &["· HTTP not read to the end"]);
     line(&request, &["(header-compression)"]);
-    line(&request, &["  send ", "100 kB · 12.3 ms of it waiting for the peer to allow more"]);
+    line(&request, &["  send ", "100 kB · 12.3 ms blocked by flow control"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use hyper_util::{
 };
 use nettrace::{
     TraceSink,
-    connect::TraceConnectLayer,
+    connect::{TcpConnector, TraceConnectLayer},
     request::{TraceBody, TraceRequestLayer},
     wire::TraceWireLayer,
 };
@@ -63,4 +63,31 @@ async fn a_sink_that_is_off_reads_nothing() {
     request(&web, &sink, &sink).await;
     sink.set_enabled(true);
     assert!(sink.snapshot("").tcp_conns.is_empty() && sink.snapshot("").http_requests.is_empty());
+}
+
+#[tokio::test]
+async fn requests_through_a_proxy_are_read() {
+    let (sink, web) = (TraceSink::new(), Web::start(async |_| reply("hello")));
+    let target = web.addr();
+    let proxy = test_support::raw::Server::start(async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        let mut server = tokio::net::TcpStream::connect(target).await?;
+        let head = conn.read_head().await?;
+        tokio::io::AsyncWriteExt::write_all(&mut server, head.as_bytes()).await?;
+        let mut answer = vec![0; 1000];
+        let length = tokio::io::AsyncReadExt::read(&mut server, &mut answer).await?;
+        conn.write(&answer[..length]).await?;
+        conn.close().await
+    });
+    let proxy = nettrace::proxy::Proxy::try_from(&*format!("http://{}", proxy.addr())).unwrap();
+    let connector =
+        nettrace::proxy::ProxyLayer::new(&sink, proxy).tunnel_http(true).layer(TcpConnector::new(&sink));
+    let client: legacy::Client<_, Body> =
+        legacy::Client::builder(TokioExecutor::new()).build(TraceWireLayer::new(&sink).layer(connector));
+    client.get(web.url("/a").parse().unwrap()).await.unwrap().into_body().collect().await.unwrap();
+    drop(client);
+    let trace = finished(&sink).await;
+    let read: Vec<_> = trace.http_requests.iter().map(|r| (r.req_method.as_str(), r.seen_on_wire)).collect();
+    assert!(read.contains(&("GET", true)), "{read:?}");
 }

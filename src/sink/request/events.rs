@@ -58,7 +58,10 @@ impl RequestRef {
     /// it.
     #[cfg(feature = "proxy")]
     pub(in crate::sink) fn connects(&self, conn: &ConnRef) {
-        self.acquired(conn);
+        // Not by `acquired`, which says that a layer records what is requested over the connection.
+        if conn.is_of(self.core()) && self.link_to(conn) {
+            self.acquired_now(conn);
+        }
         if conn.group.dial.is_none() || !conn.is_of(self.core()) {
             return;
         }
@@ -86,9 +89,13 @@ impl RequestRef {
     /// was moved there.
     pub(crate) fn acquired(&self, conn: &ConnRef) {
         if self.link(conn) {
-            self.record.conn_acquired.set(self.core().now().max(self.record.begin));
-            conn.await_first_byte();
+            self.acquired_now(conn);
         }
+    }
+
+    fn acquired_now(&self, conn: &ConnRef) {
+        self.record.conn_acquired.set(self.core().now().max(self.record.begin));
+        conn.await_first_byte();
     }
 
     /// Links the request, which a layer has recorded, to a connection. Returns `true` if it was not linked to it before.
@@ -102,7 +109,7 @@ impl RequestRef {
         self.link_to(conn)
     }
 
-    /// Links the request to a connection of the same sink, likewise.
+    /// Links the request to a connection of the same sink. Returns `true` if it was not linked to it before.
     pub(in crate::sink) fn link_to(&self, conn: &ConnRef) -> bool {
         let record: &RequestRecord = &self.record;
         match record.conn.get() {

@@ -134,11 +134,17 @@ impl Http1Reader {
         self.is_sending &= !self.exchanges.is_empty();
     }
 
-    /// Records that the server sends nothing more.
-    pub(super) fn server_closed(&mut self, context: &WireContext) {
+    /// Completes a response that ends with the connection, if that is the current one.
+    pub(super) fn response_ends_with_close(&mut self) {
         if self.responses.ends_with_close() {
             self.response_complete();
+            self.responses = MessageReader::default();
         }
+    }
+
+    /// Records that the server sends nothing more.
+    pub(super) fn server_closed(&mut self, context: &WireContext) {
+        self.response_ends_with_close();
         let mut missing = self.responses.missing_bytes();
         for mut exchange in self.exchanges.drain(..) {
             exchange.decide(context);

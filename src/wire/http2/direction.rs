@@ -57,7 +57,7 @@ pub(super) enum Event<'a> {
     },
 }
 
-/// Without the reserved bit.
+/// The bits of a stream identifier or of an increment. The highest bit is reserved.
 const STREAM_BITS: u32 = 0x7fff_ffff;
 
 impl Direction {

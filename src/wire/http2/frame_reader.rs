@@ -60,7 +60,7 @@ pub(super) mod kind {
 
 /// Flags of frames.
 pub(super) mod flag {
-    /// Of SETTINGS and PING: it answers one of the other side.
+    /// Acknowledges a SETTINGS or PING frame.
     pub(in crate::wire::http2) const ACK: u8 = 0x1;
     pub(in crate::wire::http2) const END_STREAM: u8 = 0x1;
     pub(in crate::wire::http2) const END_HEADERS: u8 = 0x4;
@@ -103,7 +103,11 @@ impl FrameHead {
             kind::RST_STREAM | kind::WINDOW_UPDATE => Ok(4),
             kind::PING if self.length != 8 => Err(WireStop::Http2Frame),
             kind::PING => Ok(8),
+            kind::GOAWAY if self.length < 8 => Err(WireStop::Http2Frame),
             kind::GOAWAY => Ok(self.length.min(MAX_GOAWAY_BYTES)),
+            kind::SETTINGS if !self.length.is_multiple_of(6) || self.has(flag::ACK) && self.length > 0 => {
+                Err(WireStop::Http2Frame)
+            }
             kind::SETTINGS => Ok(self.length.min(MAX_SETTINGS_BYTES)),
             _ => Ok(0),
         }
@@ -273,6 +277,9 @@ mod tests {
             (frame(kind::DATA, 0, 0, &[1]), "Http2Frame"),
             (frame(kind::RST_STREAM, 0, 1, &[1]), "Http2Frame"),
             (frame(kind::PING, 0, 0, &[1]), "Http2Frame"),
+            (frame(kind::GOAWAY, 0, 0, &[]), "Http2Frame"),
+            (frame(kind::SETTINGS, 0, 0, &[1; 5]), "Http2Frame"),
+            (frame(kind::SETTINGS, flag::ACK, 0, &[0; 6]), "Http2Frame"),
             (frame(kind::WINDOW_UPDATE, 0, 0, &[1; 5]), "Http2Frame"),
             (frame(kind::HEADERS, 0, 1, &[0; MAX_SECTION_BYTES + 1]), "SectionTooLarge"),
         ] {

@@ -1,4 +1,4 @@
-//! The values of SETTINGS.
+//! Parses the values of SETTINGS frames.
 
 use crate::record::Http2Settings;
 

@@ -151,8 +151,8 @@ impl Streams {
         let flow = i64::from(flow);
         self.conn_window -= flow;
         let conn_window = self.conn_window;
-        if let Some(stream) = self.get_mut(stream) {
-            stream.change_window(-flow, conn_window, context);
+        if let Some(window) = self.get_mut(stream).and_then(|stream| stream.window.as_mut()) {
+            window.sent(flow, conn_window, context);
         }
     }
 
@@ -258,7 +258,7 @@ impl Streams {
 
 impl OpenStream {
     /// Returns the exchange. A wait for the window ends with the stream.
-    fn into_exchange(self, context: &WireContext) -> Exchange {
+    fn into_exchange(mut self, context: &WireContext) -> Exchange {
         if let Some(waited) = self.window.and_then(|window| window.end(context)) {
             self.exchange.window_wait(waited);
         }

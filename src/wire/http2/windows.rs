@@ -20,19 +20,19 @@ impl SendWindow {
         SendWindow { left, closed: None, waited: Duration::ZERO }
     }
 
-    /// Takes what was sent, or adds what is allowed. `conn` is what is left of the connection's window after that.
-    /// Returns how long the body has waited in all, if a wait has just ended.
-    ///
-    /// A wait begins when the body has used up a window, its own or the last of the connection's.
-    pub(super) fn change(&mut self, by: i64, conn: i64, context: &WireContext) -> Option<Duration> {
-        self.left = self.left.saturating_add(by);
-        if self.left.min(conn) > 0 {
-            return self.reopened(context);
-        }
-        if by < 0 {
+    /// Takes what was sent. `conn` is what is left of the connection's window after that. A wait begins if either window
+    /// is used up.
+    pub(super) fn sent(&mut self, bytes: i64, conn: i64, context: &WireContext) {
+        self.left = self.left.saturating_sub(bytes);
+        if self.left.min(conn) <= 0 {
             self.closed.get_or_insert_with(|| context.conn.now());
         }
-        None
+    }
+
+    /// Changes the window by what the server allows. Returns how long the body has waited in all, if a wait ends.
+    pub(super) fn change(&mut self, by: i64, conn: i64, context: &WireContext) -> Option<Duration> {
+        self.left = self.left.saturating_add(by);
+        if self.left.min(conn) > 0 { self.reopened(context) } else { None }
     }
 
     /// Ends the wait with the stream. Returns how long the body has waited in all, if it was waiting.
