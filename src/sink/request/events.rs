@@ -87,6 +87,7 @@ impl RequestRef {
 
     /// Records that the client has just chosen a connection. May be called again: with another connection, the request
     /// was moved there.
+    #[cfg(feature = "request")]
     pub(crate) fn acquired(&self, conn: &ConnRef) {
         if self.link(conn) {
             self.acquired_now(conn);
@@ -100,6 +101,7 @@ impl RequestRef {
 
     /// Links the request, which a layer has recorded, to a connection. Returns `true` if it was not linked to it before.
     /// Ignores connections of another sink.
+    #[cfg(feature = "request")]
     pub(crate) fn link(&self, conn: &ConnRef) -> bool {
         if !conn.is_of(self.core()) {
             return false;
