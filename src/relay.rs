@@ -77,11 +77,11 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// As [`RelayBuilder::start`].
+    /// Returns the errors of [`RelayBuilder::start`].
     ///
     /// # Panics
     ///
-    /// As [`RelayBuilder::start`].
+    /// Panics if called outside a tokio runtime.
     pub async fn start(sink: &TraceSink, target: impl Into<Target>) -> io::Result<Self> {
         Self::builder(sink, target).start().await
     }
@@ -152,7 +152,7 @@ impl RelayBuilder {
     ///
     /// # Panics
     ///
-    /// If it is called outside a tokio runtime.
+    /// Panics if called outside a tokio runtime.
     pub async fn start(self) -> io::Result<Relay> {
         let target = self.route.target.clone();
         if let Err(why) = target.port {
@@ -218,9 +218,9 @@ async fn forward(mut client: TcpStream, route: Arc<Route>) {
 
 /// Why a direction has not come to its end.
 enum Broken {
-    /// Nothing more can be read. What was on its way is lost.
+    /// A read failed. What was on its way is lost.
     Read,
-    /// Nothing more can be written. What the other side has sent may still arrive.
+    /// A write failed. What the other side has sent may still arrive.
     Write,
 }
 
@@ -234,23 +234,14 @@ async fn copy_both_ways(
     let (mut server_reads, mut server_writes) = split(server);
     let mut up = pin!(copy_one_way(&mut client_reads, &mut server_writes));
     let mut down = pin!(copy_one_way(&mut server_reads, &mut client_writes));
-    let (first, rest) = tokio::select! {
-        first = &mut up => (first, Direction::Down),
-        first = &mut down => (first, Direction::Up),
-    };
-    if let Err(Broken::Read) = first {
-        return first;
+    tokio::select! {
+        first = &mut up => if is_read(&first) { first } else { first.and(down.await) },
+        first = &mut down => if is_read(&first) { first } else { first.and(up.await) },
     }
-    let second = match rest {
-        Direction::Up => up.await,
-        Direction::Down => down.await,
-    };
-    first.and(second)
 }
 
-enum Direction {
-    Up,
-    Down,
+fn is_read(ended: &Result<(), Broken>) -> bool {
+    matches!(ended, Err(Broken::Read))
 }
 
 async fn copy_one_way(

@@ -73,7 +73,7 @@ pub struct TcpConnTrace {
     /// What the kernel reported about the connection, at several moments of its life.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub tcp_info: BoxedOrEmpty<Vec<TcpInfo>>,
-    /// What was read of the HTTP on the connection; `None` if its bytes are not read.
+    /// The HTTP that was read from the connection's bytes; `None` if they are not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire: Option<Box<WireTrace>>,
     /// The ICMP error that answered a failed handshake.

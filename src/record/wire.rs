@@ -1,4 +1,4 @@
-//! What was read of the HTTP on a connection.
+//! Records of HTTP that was read from the bytes of a connection.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::open_enum::open_enum;
 use super::serde_helpers::{is_default, null_as_default};
 use super::{BoxedOrEmpty, Text, Timestamp};
 
-/// What was read of the HTTP on a connection whose bytes are read.
+/// The HTTP that was read from the bytes of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
@@ -14,7 +14,7 @@ pub struct WireTrace {
     /// The protocol, as ALPN names it: `http/1.1` or `h2`. Empty if it was not found out.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub protocol: BoxedOrEmpty<Text>,
-    /// What both sides said about an HTTP/2 connection as a whole.
+    /// The frames of both sides that concern an HTTP/2 connection as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http2: Option<Box<Http2Trace>>,
     /// When reading stopped, though the connection went on.
@@ -25,15 +25,15 @@ pub struct WireTrace {
     pub stop_reason: Option<WireStop>,
 }
 
-/// What both sides said about an HTTP/2 connection as a whole (RFC 9113 section 6).
+/// The frames of both sides that concern an HTTP/2 connection as a whole (RFC 9113 section 6).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Http2Trace {
-    /// What the client set with SETTINGS; absent values are the defaults of RFC 9113.
+    /// The settings of the client. Absent values are the defaults of RFC 9113.
     #[serde(skip_serializing_if = "is_default")]
     pub client_settings: Http2Settings,
-    /// What the server set with SETTINGS.
+    /// The settings of the server.
     #[serde(skip_serializing_if = "is_default")]
     pub server_settings: Http2Settings,
     /// The number of streams that the client reset.

@@ -1,4 +1,4 @@
-//! What a connection tells those that read its bytes, and what they record of it.
+//! The interface of a connection's record for the readers of its bytes.
 
 use super::{
     conn_ref::ConnRef,

@@ -1,4 +1,4 @@
-//! [`WireFacts`]: what was read of the HTTP on a connection.
+//! [`WireFacts`]: the HTTP that was read from the bytes of a connection.
 
 use crate::{
     error::http2_error_name,
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// What was read of the HTTP on a connection, allocated when its bytes are read.
+/// The HTTP that was read from the bytes of a connection. Allocated when they are read.
 #[derive(Debug, Default)]
 pub(crate) struct WireFacts {
     protocol: OnceLock<WireProtocol>,
@@ -29,7 +29,7 @@ pub(crate) enum WireProtocol {
     Http2,
 }
 
-/// What both sides said about an HTTP/2 connection as a whole.
+/// The frames of both sides that concern an HTTP/2 connection as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Http2Facts {
     pub(crate) client: Http2Side,
@@ -40,7 +40,7 @@ pub(crate) struct Http2Facts {
     go_aways: Vec<(Tick, GoAway)>,
 }
 
-/// What one side said.
+/// The frames of one side.
 #[derive(Debug, Default)]
 pub(crate) struct Http2Side {
     pub(crate) settings: Http2Settings,

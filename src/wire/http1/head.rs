@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 /// How many fields of a section are read.
 const MAX_FIELDS: usize = 256;
 
-type FieldsRoom<'a> = [MaybeUninit<Header<'a>>; MAX_FIELDS];
+type FieldBuffer<'a> = [MaybeUninit<Header<'a>>; MAX_FIELDS];
 
 /// Parses the head of a request whose first byte passed at `begin`.
 pub(super) fn parse_request(
@@ -21,9 +21,9 @@ pub(super) fn parse_request(
     begin: Tick,
     context: &WireContext,
 ) -> Result<(WireRequest, BodyFraming), WireStop> {
-    let mut room: FieldsRoom<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut buffer: FieldBuffer<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = Request::new(&mut []);
-    let parsed = lenient().parse_request_with_uninit_headers(&mut request, head, &mut room);
+    let parsed = lenient().parse_request_with_uninit_headers(&mut request, head, &mut buffer);
     let Ok(Status::Complete(_)) = parsed else { return Err(WireStop::NotHttp) };
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         return Err(WireStop::NotHttp);
@@ -59,9 +59,9 @@ pub(super) fn parse_response(
     method: &Method,
     context: &WireContext,
 ) -> Result<ResponseHead, WireStop> {
-    let mut room: FieldsRoom<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut buffer: FieldBuffer<'_> = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = Response::new(&mut []);
-    let parsed = lenient().parse_response_with_uninit_headers(&mut response, head, &mut room);
+    let parsed = lenient().parse_response_with_uninit_headers(&mut response, head, &mut buffer);
     let Ok(Status::Complete(_)) = parsed else { return Err(WireStop::NotHttp) };
     let (Some(status), Some(minor)) = (response.code, response.version) else {
         return Err(WireStop::NotHttp);
@@ -74,8 +74,8 @@ pub(super) fn parse_response(
 
 /// Parses a trailer section.
 pub(super) fn parse_trailers(section: &[u8], context: &WireContext) -> HeaderMap {
-    let mut room = [EMPTY_HEADER; MAX_FIELDS];
-    match parse_headers(section, &mut room) {
+    let mut buffer = [EMPTY_HEADER; MAX_FIELDS];
+    match parse_headers(section, &mut buffer) {
         Ok(Status::Complete((_, fields))) => recorded_fields(fields, context),
         _ => HeaderMap::new(), // a client may accept fields that this parser does not
     }
