@@ -12,3 +12,4 @@ mod layers;
 mod server;
 mod stopped;
 mod tls;
+mod tonic;
