@@ -205,6 +205,9 @@ fn request(record: &HttpReqTrace) {
         nettrace.request = id(&record.triggered_by),
         nettrace.accepted = accepted(record.accepted),
         nettrace.end_reason = reason(&record.end_reason),
+        nettrace.traceparent = text(&record.traceparent),
+        nettrace.span = text(&record.tracing_span),
+        nettrace.tags = (!record.tags.is_empty()).then(|| tracing::field::display(Tags(record))),
         http.request.method = record.req_method.as_str(),
         url.full = record.req_url.as_str(),
         server.address = host,
@@ -366,6 +369,20 @@ fn reason(reason: &Option<EndReason>) -> Option<&str> {
 /// Returns the outcome in a word, for the message.
 fn outcome<'a>(failure: &'a Option<Failure>, end: &'a Option<EndReason>) -> &'a str {
     code(failure).or(reason(end)).unwrap_or_default()
+}
+
+/// Displays the tags of a request: `tenant=acme zone=b`.
+struct Tags<'a>(&'a HttpReqTrace);
+
+impl fmt::Display for Tags<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (key, value) in &*self.0.tags {
+            write!(f, "{separator}{key}={value}")?;
+            separator = " ";
+        }
+        Ok(())
+    }
 }
 
 /// Displays the address of the peer: its path if it is a Unix socket, and `ip:port` otherwise.

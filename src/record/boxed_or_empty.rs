@@ -3,6 +3,7 @@
 //! A record has some ten fields that most requests leave empty. Boxed, they keep a record small: fetching memory is
 //! most of the time of a large snapshot.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
@@ -53,6 +54,14 @@ impl Empty for TraceId {
 
 impl<T: 'static> Empty for Vec<T> {
     const EMPTY: &'static Self = &Vec::new();
+
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<K: 'static, V: 'static> Empty for BTreeMap<K, V> {
+    const EMPTY: &'static Self = &BTreeMap::new();
 
     fn is_empty(&self) -> bool {
         self.is_empty()

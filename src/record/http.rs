@@ -1,5 +1,6 @@
 //! Records of HTTP requests, with their attempts, interim responses and header fields.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ pub struct HttpReqTrace {
     /// The request whose response redirected to this one.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub prev_hop: BoxedOrEmpty<TraceId>,
-    /// The request whose connection this one prepared, if this is a CONNECT to a proxy.
+    /// The request for which this one was made: for a CONNECT to a proxy the one whose connection it prepared, for others
+    /// the accepted request that the program was answering.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub triggered_by: BoxedOrEmpty<TraceId>,
     /// The major number of the HTTP version.
@@ -46,6 +48,17 @@ pub struct HttpReqTrace {
     /// The proxy, as `scheme://host:port`; empty without one. `***@` before the host stands for credentials.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub network_proxy: BoxedOrEmpty<Text>,
+    /// The header field `traceparent` (W3C Trace Context), which names the distributed trace that the request belongs to
+    /// and the caller's place in it. Both sides of the request have the same one.
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub traceparent: BoxedOrEmpty<Text>,
+    /// The identifier of the `tracing` span in which the request was made or answered, a decimal number. Identifiers are
+    /// used again after a span is closed.
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub tracing_span: BoxedOrEmpty<Text>,
+    /// What the program wrote on the request, see [`RequestHandle::tag`](crate::RequestHandle::tag).
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub tags: BoxedOrEmpty<BTreeMap<Text, Text>>,
     /// Whether the request was read from the bytes of its connection, and not seen where it was made or answered. Its
     /// times are then those at which bytes passed.
     #[serde(skip_serializing_if = "is_default")]

@@ -19,6 +19,8 @@
 //! | | `attempts` | the server, which refuses or closes | [`MAX_REQUEST_LINKS`], of which the oldest go |
 //! | | `prevHop` | the server, which redirects | [`MAX_REQUEST_HOPS`] |
 //! | | `networkProxy` | the user | none |
+//! | | `tags` | the user | [`MAX_TAGS`], [`MAX_TAG_KEY_BYTES`] and [`MAX_TAG_VALUE_BYTES`] each; the number is in `truncatedFields`, a text that was cut is not |
+//! | | `traceparent` | the user; of an accepted request, any client | 55 bytes, of a fixed form |
 //! | every record | `failure` | the text after `unknown_failure: ` is that of any error | [`MAX_ERROR_BYTES`]; not named in `truncatedFields`, as the error's text is |
 //! | `DialTrace` | `dstAddress` | the user; a redirecting server | [`MAX_ADDRESS_BYTES`] |
 //! | | `dialErr`, `resolverDials[].dialErr` | any error | [`MAX_ERROR_BYTES`] |
@@ -82,6 +84,12 @@ pub(crate) const MAX_REQUEST_LINKS: usize = 64;
 /// The maximum number of requests in a chain of redirects.
 #[cfg(feature = "_record_requests")]
 pub(crate) const MAX_REQUEST_HOPS: u8 = 64;
+/// The maximum number of tags of a request.
+pub(crate) const MAX_TAGS: usize = 32;
+/// The maximum length in bytes of the key of a tag.
+pub(crate) const MAX_TAG_KEY_BYTES: usize = 64;
+/// The maximum length in bytes of the value of a tag.
+pub(crate) const MAX_TAG_VALUE_BYTES: usize = 256;
 /// The maximum number of answers of a DNS reply.
 #[cfg(feature = "resolve")]
 pub(crate) const MAX_DNS_ANSWERS: usize = 256;

@@ -11,7 +11,8 @@ impl NetTrace {
     ///
     /// It holds the request and the hops that led to it, the connections on which it was tried, their tunnels, the
     /// dials that made them or that the request triggered, all attempts and lookups of those dials, and each CONNECT
-    /// made for them.
+    /// made for them. For an accepted request it also holds the requests that were made while it was answered, with the
+    /// same records of each.
     ///
     /// Times keep their meaning, since the slice has the begin of the trace. For a request that is not in the trace all
     /// lists are empty.
@@ -86,23 +87,28 @@ impl<'a> SliceIds<'a> {
         ids
     }
 
-    /// Adds the request and, hop by hop, those that redirected to it.
+    /// Adds the request, those that were made for it, and hop by hop those that redirected to one of them.
     fn add_requests(&mut self, trace: &'a NetTrace, request: &'a str) {
-        let mut next = request;
-        while insert_defined(&mut self.requests, next) {
-            let Some(request) = trace.http_requests.get(next) else { break };
+        let mut waiting = vec![request];
+        while let Some(next) = waiting.pop() {
+            if !insert_defined(&mut self.requests, next) {
+                continue;
+            }
+            let Some(request) = trace.http_requests.get(next) else { continue };
             insert_defined(&mut self.conns, request.tcp_conn.as_str());
             for attempt in &request.attempts {
                 insert_defined(&mut self.conns, attempt.tcp_conn.as_str());
             }
             insert_defined(&mut self.tunnels, request.tls_tunnel.as_str());
             insert_defined(&mut self.tunnels, request.proxy_tls_tunnel.as_str());
-            next = request.prev_hop.as_str();
+            waiting.push(request.prev_hop.as_str());
+            let made_for = trace.http_requests.children_of(&request.trace_id);
+            waiting.extend(made_for.map(|made| made.trace_id.as_str()));
         }
     }
 
     fn has_request(&self, request: &HttpReqTrace) -> bool {
-        let is_connect = !request.triggered_by.is_undefined();
+        let is_connect = request.req_method == "CONNECT" && !request.triggered_by.is_undefined();
         let of_conn = is_connect && self.conns.contains(request.tcp_conn.as_str());
         of_conn
             || self.requests.contains(request.trace_id.as_str())
@@ -123,8 +129,8 @@ fn insert_defined<'a>(ids: &mut HashSet<&'a str>, id: &'a str) -> bool {
 mod tests {
     use super::*;
 
-    /// Two requests with a connection each, and a third that was redirected from the first and reuses the
-    /// connection of the second.
+    /// Two requests with a connection each, of which the second needed a CONNECT, and a third that was redirected from
+    /// the first and reuses the connection of the second. An accepted request, and two that were made for it.
     fn trace() -> NetTrace {
         serde_json::from_value(serde_json::json!({
             "description": "all", "traceBeginAt": "2026-01-01T00:00:00Z", "traceEndAt": "+9ms",
@@ -132,12 +138,13 @@ mod tests {
                 {"traceID": "d1", "triggeredBy": "r1", "establishedConn": "c1b",
                  "resolverDials": [{"establishedConn": "u1"}, {"establishedConn": "t1"}]},
                 {"traceID": "d2", "triggeredBy": "r2", "establishedConn": "c2"},
-                {"traceID": "d4", "triggeredBy": "r4"},
+                {"traceID": "d4", "triggeredBy": "r4"}, {"traceID": "d5", "triggeredBy": "m1"},
             ],
             "tcpConns": [
                 {"traceID": "c1a", "fromDial": "d1"}, {"traceID": "c1b", "fromDial": "d1"},
                 {"traceID": "t1", "fromDial": "d1", "fromResolver": true}, {"traceID": "c2", "fromDial": "d2"},
-                {"traceID": "c4", "fromDial": "d4"}, {"traceID": "stale", "fromDial": "gone"},
+                {"traceID": "c4", "fromDial": "d4"}, {"traceID": "c5", "fromDial": "d5"}, {"traceID": "in"},
+                {"traceID": "stale", "fromDial": "gone"},
             ],
             "udpConns": [{"traceID": "u1", "fromDial": "d1"}, {"traceID": "u2", "fromDial": "d2"}],
             "dnsQueries": [
@@ -151,6 +158,11 @@ mod tests {
                  "attempts": [{"tcpConn": "stale"}, {"tcpConn": "c2"}]},
                 {"traceID": "r3", "tcpConn": "c2", "prevHop": "r1"},
                 {"traceID": "r4", "prevHop": "r4"},
+                {"traceID": "c", "reqMethod": "CONNECT", "tcpConn": "c2", "triggeredBy": "r2"},
+                {"traceID": "s", "accepted": true, "tcpConn": "in"},
+                {"traceID": "m1", "tcpConn": "c5", "triggeredBy": "s"},
+                {"traceID": "m2", "tcpConn": "c5", "triggeredBy": "s", "prevHop": "m1"},
+                {"traceID": "m3", "tcpConn": "c5", "triggeredBy": "other"},
             ],
             "dropped": {"httpRequests": 3},
         }))
@@ -174,9 +186,11 @@ mod tests {
     fn a_slice_has_a_request_and_all_records_that_it_refers_to() {
         let trace = trace();
         assert_eq!(ids(&trace.slice("r1")), "r1 d1 c1a c1b t1 u1 q1 s1");
-        assert_eq!(ids(&trace.slice(&trace.http_requests[1].trace_id)), "r2 d2 c2 stale u2 q2 s2");
-        assert_eq!(ids(&trace.slice("r3")), "r1 r3 d1 d2 c1a c1b t1 c2 u1 u2 q1 q2 s1 s2");
+        assert_eq!(ids(&trace.slice(&trace.http_requests[1].trace_id)), "r2 c d2 c2 stale u2 q2 s2");
+        assert_eq!(ids(&trace.slice("r3")), "r1 r3 c d1 d2 c1a c1b t1 c2 u1 u2 q1 q2 s1 s2");
         assert_eq!(ids(&trace.slice("r4")), "r4 d4 c4");
+        assert_eq!(ids(&trace.slice("s")), "s m1 m2 d5 c5 in");
+        assert_eq!(ids(&trace.slice("m2")), "m1 m2 d5 c5");
         assert_eq!(ids(&trace.slice("nothing")), "");
         assert_eq!(ids(&trace.slice("")), "");
     }

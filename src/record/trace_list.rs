@@ -77,15 +77,18 @@ impl<T: Record> TraceList<T> {
     ///
     /// The first lookup takes time linear in the length of the list, later ones constant time.
     pub fn get(&self, id: impl AsRef<str>) -> Option<&T> {
-        let id = id.as_ref();
+        self.items.get(self.position(id.as_ref())?)
+    }
+
+    /// Returns the index of the record that [`get`](Self::get) returns.
+    pub(crate) fn position(&self, id: &str) -> Option<usize> {
         if id.is_empty() {
             return None;
         }
         if self.items.len() <= MAX_SCANNED_RECORDS {
-            return self.items.iter().find(|record| record.trace_id() == id);
+            return self.items.iter().position(|record| record.trace_id() == id);
         }
-        let at = *self.index.get_or_init(|| self.build_index()).get(id)?;
-        self.items.get(at)
+        self.index.get_or_init(|| self.build_index()).get(id).copied()
     }
 
     fn build_index(&self) -> HashMap<TraceId, usize> {

@@ -55,6 +55,12 @@ impl BodyRecorder {
         BodyRecorder { request, guard: PanicGuard::default(), sent: 0, expected_bytes }
     }
 
+    #[inline]
+    fn guarded<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let _scope = self.request.served_scope();
+        self.guard.run(work)
+    }
+
     fn on_frame<D: Buf>(&mut self, part: &Frame<D>) {
         if let Some(data) = part.data_ref() {
             let bytes = data.remaining() as u64;
@@ -107,7 +113,7 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let Some(body) = this.recorder else { return this.inner.poll_frame(cx) };
-        let frame = ready!(body.guard.run(|| this.inner.as_mut().poll_frame(cx)));
+        let frame = ready!(body.guarded(|| this.inner.as_mut().poll_frame(cx)));
         match &frame {
             Some(Ok(part)) => {
                 body.on_frame(part);

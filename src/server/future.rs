@@ -78,6 +78,7 @@ impl InFlight {
 
     #[inline]
     pub(super) fn guarded<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let _scope = self.recorder.served_scope();
         self.guard.run(work)
     }
 

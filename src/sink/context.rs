@@ -7,6 +7,8 @@
 use super::dial::group::DialGroup;
 #[cfg(any(feature = "connect", feature = "request"))]
 use super::request::record::RequestRef;
+#[cfg(feature = "server")]
+use super::{core::Core, record_id::RecordId};
 #[cfg(feature = "_record_conns")]
 use crate::record::Text;
 use crate::scoped;
@@ -19,6 +21,9 @@ use std::sync::Arc;
 thread_local! {
     #[cfg(any(feature = "connect", feature = "request"))]
     static REQUEST: Cell<Option<RequestRef>> = const { Cell::new(None) };
+    /// The request that is being answered.
+    #[cfg(feature = "server")]
+    static SERVED: Cell<Option<RequestRef>> = const { Cell::new(None) };
     #[cfg(feature = "_record_conns")]
     static DIAL: Cell<Option<Arc<DialGroup>>> = const { Cell::new(None) };
     #[cfg(feature = "_record_conns")]
@@ -43,6 +48,29 @@ impl<'a> RequestScope<'a> {
         // An empty place would hide the request of an outer scope.
         RequestScope { _guard: request.is_some().then(|| scoped::enter(&REQUEST, request)) }
     }
+
+    /// Makes the request the one that is being answered, in the same way.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(super) fn enter_served(request: &'a mut Option<RequestRef>) -> Self {
+        RequestScope { _guard: request.is_some().then(|| scoped::enter(&SERVED, request)) }
+    }
+}
+
+/// Returns the request that is being answered.
+#[cfg(feature = "server")]
+pub(super) fn served_request() -> Option<RequestRef> {
+    scoped::current(&SERVED)
+}
+
+/// Returns the request that is being answered, if it is recorded by the sink of `core`.
+#[cfg(feature = "server")]
+#[inline]
+pub(super) fn served_request_of(core: &Core) -> Option<RecordId> {
+    scoped::with_current(&SERVED, |request| {
+        std::ptr::eq(&**request.core(), core).then(|| request.record_id())
+    })
+    .flatten()
 }
 
 /// Passes the current request to `f`, if there is one.

@@ -48,6 +48,8 @@ pub(crate) use self::proxy::recorder::{ProxyName, SocksRecorder};
 pub(crate) use self::request::body_recorder::PendingRequest;
 #[cfg(feature = "_record_requests")]
 pub(crate) use self::request::new_request::RequestHead;
+#[cfg(feature = "server")]
+pub(crate) use self::request::served::ServedRequest;
 #[cfg(feature = "request")]
 pub(crate) use self::request::{
     body_recorder::RequestBodyRecorder, recorder::RequestRecorder, response_ext::TraceExtension,
@@ -78,7 +80,10 @@ pub(crate) use self::{
     dial::recorder::DialRecorder,
 };
 #[cfg(feature = "wire")]
-pub(crate) use self::{conn::wire_facts::WireProtocol, request::new_request::OnWire};
+pub(crate) use self::{
+    conn::wire_facts::WireProtocol,
+    request::{new_request::OnWire, traceparent::TRACEPARENT},
+};
 #[cfg(feature = "resolve")]
 pub(crate) use self::{
     dial::{attempt::AttemptRecorder, recorder::DialRef},

@@ -32,6 +32,8 @@ pub(super) struct Index<'a> {
     connects_of_conn: Groups<'a, HttpReqTrace>,
     /// The same requests, by memory address, since several may have the same identifier.
     connects: HashSet<*const HttpReqTrace>,
+    /// The indexes of the requests that were made while an accepted request was answered, by the index of that one.
+    made_for: HashMap<usize, Vec<usize>>,
     proxy_tunnels: HashSet<&'a str>,
     /// The rows that are drawn with each request, by the index of the request.
     placements: HashMap<usize, Placement<'a>>,
@@ -105,6 +107,7 @@ impl<'a> Index<'a> {
             users: HashMap::new(),
             connects_of_conn: HashMap::new(),
             connects: HashSet::new(),
+            made_for: HashMap::new(),
             proxy_tunnels: trace.http_requests.iter().map(|r| r.proxy_tls_tunnel.as_str()).collect(),
             placements: HashMap::new(),
             unattributed: Vec::new(),
@@ -113,6 +116,7 @@ impl<'a> Index<'a> {
         };
         index.count_users();
         index.claim_connects();
+        index.find_made_for();
         index.find_first_users();
         index.claim_dials();
         index.claim_conns();
@@ -155,6 +159,20 @@ impl<'a> Index<'a> {
     /// Returns `true` if the request is a CONNECT that is drawn as part of its connection.
     pub(super) fn is_connect(&self, request: &HttpReqTrace) -> bool {
         self.connects.contains(&std::ptr::from_ref(request))
+    }
+
+    /// Returns the indexes of the requests that were made while this one, an accepted one, was answered.
+    pub(super) fn made_for(&self, request: usize) -> &[usize] {
+        self.made_for.get(&request).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the index of the accepted request that was being answered when the request with this index was made.
+    pub(super) fn served_by(&self, request: usize) -> Option<usize> {
+        let (requests, request) = (&self.trace.http_requests, &self.trace.http_requests[request]);
+        if request.accepted || request.triggered_by.is_undefined() || self.is_connect(request) {
+            return None;
+        }
+        requests.position(request.triggered_by.as_str()).filter(|served| requests[*served].accepted)
     }
 
     /// Returns `true` if a tunnel ends at a proxy.
@@ -220,6 +238,14 @@ impl<'a> Index<'a> {
             if is_part && !request.network_proxy.is_empty() {
                 self.connects.insert(request);
                 self.connects_of_conn.entry(request.tcp_conn.as_str()).or_default().push(request);
+            }
+        }
+    }
+
+    fn find_made_for(&mut self) {
+        for at in 0..self.trace.http_requests.len() {
+            if let Some(served) = self.served_by(at) {
+                self.made_for.entry(served).or_default().push(at);
             }
         }
     }

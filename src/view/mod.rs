@@ -26,7 +26,7 @@ mod text;
 mod time_axis;
 mod unattributed;
 
-use std::fmt;
+use std::{collections::HashMap, fmt, iter};
 
 use self::block::Block;
 use self::index::Index;
@@ -122,13 +122,17 @@ impl fmt::Display for Waterfall<'_> {
 }
 
 /// Blocks that belong together: the hops of a request, or a single block.
+#[derive(Default)]
 struct Group {
+    /// The indexes of the requests.
+    requests: Vec<usize>,
     begin: i64,
     blocks: Vec<Block>,
     sum: Line,
 }
 
-/// Returns everything to be drawn, ordered by begin.
+/// Returns everything to be drawn, ordered by begin. Requests that were made while another one was answered follow that
+/// one.
 fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
     let chains = index.chains().into_iter().map(|chain| {
         let hops = chain.iter().enumerate();
@@ -139,14 +143,30 @@ fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
             let redirects = text::count(blocks.len() - 1, "redirect");
             sum.push(Style::Plain, format!("{redirects} followed, {total} in all"));
         }
-        Group { begin: blocks.first().map_or(0, |block| block.begin), blocks, sum }
+        Group { begin: blocks.first().map_or(0, |block| block.begin), requests: chain, blocks, sum }
     });
     let unattributed = unattributed::blocks(index).into_iter();
     let unattributed =
-        unattributed.map(|block| Group { begin: block.begin, blocks: vec![block], sum: Line::default() });
+        unattributed.map(|block| Group { begin: block.begin, blocks: vec![block], ..Group::default() });
     let mut groups: Vec<Group> = chains.chain(unattributed).collect();
     groups.sort_by_key(|group| group.begin);
-    groups
+    after_what_they_were_made_for(index, groups)
+}
+
+fn after_what_they_were_made_for(index: &Index<'_>, groups: Vec<Group>) -> Vec<Group> {
+    let requests = groups.iter().enumerate();
+    let requests = requests.flat_map(|(place, group)| group.requests.iter().map(move |at| (*at, place)));
+    let place_of: HashMap<usize, usize> = requests.collect();
+    let served_in = |group: &Group| place_of.get(&index.served_by(*group.requests.first()?)?).copied();
+    let (mut first, mut after) = (Vec::new(), HashMap::<usize, Vec<Group>>::new());
+    for (place, group) in groups.into_iter().enumerate() {
+        match served_in(&group).filter(|served_in| *served_in != place) {
+            Some(served_in) => after.entry(served_in).or_default().push(group),
+            None => first.push((place, group)),
+        }
+    }
+    let with_those_after = |(place, group)| iter::once(group).chain(after.remove(&place).unwrap_or_default());
+    first.into_iter().flat_map(with_those_after).collect()
 }
 
 fn heading(index: &Index<'_>) -> Line {

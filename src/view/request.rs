@@ -17,7 +17,7 @@ pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> 
     if let Some(row) = blocked_row(index, request, &rows, &span) {
         rows.insert(0, row);
     }
-    rows.extend(exchange_rows(index, request, &rows, &span));
+    rows.extend(exchange_rows(index, at, &rows, &span));
     let ending = ending(request);
     let mut block = Block {
         title: title(request, &ending, &span, hop),
@@ -198,8 +198,10 @@ impl Labels {
 }
 
 /// Returns the rows of sending, waiting and receiving.
-fn exchange_rows(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Vec<Row> {
+fn exchange_rows(index: &Index<'_>, request: usize, own: &[Row], span: &TimeSpan) -> Vec<Row> {
     let at = |time| index.times.at(time);
+    let made_rows = made_rows(index, request);
+    let request = &index.trace.http_requests[request];
     let mut rows = Vec::new();
     let labels = Labels::new(request);
     let head = at(request.resp_recv_at);
@@ -240,6 +242,7 @@ fn exchange_rows(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &
         }
         rows.push(row);
     }
+    rows.extend(made_rows);
     if let Some(head) = head.filter(|_| !request.is_response_body_unobserved()) {
         let end = at(request.resp_body_end_at).or(span.end);
         let mut row = Row::new(labels.receive, Style::Receive, Some(head), end);
@@ -252,6 +255,29 @@ fn exchange_rows(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &
         if span.is_running {
             last.notes.item(Style::Warn, "still running");
         }
+    }
+    rows
+}
+
+/// Returns a row for each request that was made while this one was answered.
+fn made_rows(index: &Index<'_>, request: usize) -> Vec<Row> {
+    /// How many have a row.
+    const MAX_ROWS: usize = 32;
+    let made = index.made_for(request);
+    let row = |at: &usize| {
+        let made = &index.trace.http_requests[*at];
+        let span = TimeSpan::new(index, made, &[]);
+        let mut row = Row::part("call", Style::Wait, span.begin, span.end);
+        row.notes = title(made, &ending(made), &span, 0);
+        row.notes.word(Style::Dim, made.trace_id.as_str());
+        row.style = ending(made).style(row.style);
+        row
+    };
+    let mut rows: Vec<Row> = made.iter().take(MAX_ROWS).map(row).collect();
+    if made.len() > MAX_ROWS {
+        let mut row = Row::part("", Style::Dim, None, None);
+        row.notes.push(Style::Dim, format!("and {}", text::count(made.len() - MAX_ROWS, "more request")));
+        rows.push(row);
     }
     rows
 }
@@ -303,6 +329,9 @@ fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
     let request = &index.trace.http_requests[at];
     let mut facts = Line::default();
     facts.item(Style::Dim, request.trace_id.as_str());
+    if let Some(served) = index.served_by(at) {
+        facts.word(Style::Dim, format!("for {}", index.trace.http_requests[served].trace_id));
+    }
     if request.resp_status_code != 0 && request.proto_major > 0 {
         facts.item(Style::Plain, version(request));
         if let Some(stream) = request.stream_id {
@@ -390,6 +419,14 @@ fn header_fields(request: &HttpReqTrace) -> impl Iterator<Item = Line> + '_ {
 
 fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Vec<Line> {
     let mut remarks = Vec::new();
+    if !request.tags.is_empty() {
+        let mut line = Line::default();
+        for (key, value) in &*request.tags {
+            line.item(Style::Dim, key.as_str());
+            line.word(Style::Plain, value.as_str());
+        }
+        remarks.push(line);
+    }
     let is_refused =
         |attempt: &Attempt| matches!(attempt.failure, Some(Failure::Http2StreamReset | Failure::Http2Goaway));
     let before = request.attempts.split_last().map_or(&[][..], |(_, before)| before);

@@ -1,7 +1,7 @@
 //! Random documents, generated from the JSON schema.
 
 use nettrace::record::{Failure, NetTrace};
-use proptest::prelude::*;
+use proptest::{prelude::*, string::string_regex};
 use serde_json::{Map, Value};
 
 use super::{assert_valid, schema};
@@ -51,6 +51,11 @@ fn value(schema: &Value, part: &Value, required: bool) -> BoxedStrategy<Value> {
         return prop::sample::select(names.clone()).boxed();
     }
     match part["type"].as_str().or(part["type"][0].as_str()).unwrap() {
+        "object" if part["properties"].is_null() => {
+            let values = value(schema, &part["additionalProperties"], true);
+            let fields = prop::collection::btree_map("[a-z]{1,6}", values, 1..4);
+            fields.prop_map(|fields| Value::Object(fields.into_iter().collect())).boxed()
+        }
         "object" => object(schema, part),
         "array" => {
             let size = if required { 0..4usize } else { 1..4 };
@@ -64,7 +69,10 @@ fn value(schema: &Value, part: &Value, required: bool) -> BoxedStrategy<Value> {
         "boolean" => {
             if required { any::<bool>().boxed() } else { Just(true).boxed() }.prop_map(Value::from).boxed()
         }
-        "string" if part["pattern"].is_string() => "[0-9a-f]{64}".prop_map(Value::from).boxed(),
+        "string" if part["pattern"].is_string() => {
+            let pattern = part["pattern"].as_str().unwrap().trim_matches(['^', '$']);
+            string_regex(pattern).unwrap().prop_map(Value::from).boxed()
+        }
         "string" => if required { "\\PC{0,6}" } else { "\\PC{1,6}" }.prop_map(Value::from).boxed(),
         other => unreachable!("{other}"),
     }

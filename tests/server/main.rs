@@ -3,6 +3,7 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+mod calls;
 mod conns;
 mod ends;
 mod failed;

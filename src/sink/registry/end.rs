@@ -65,7 +65,6 @@ impl EndCell {
 
     /// Sets the flag that tells whoever ends the record that it has links. Returns `false` if the end has begun, and
     /// may not see the flag any more.
-    #[cfg(any(loom, feature = "connect", feature = "request"))]
     pub(crate) fn set_has_links(&self) -> bool {
         match self.state.compare_exchange(OPEN, HAS_LINKS, AcqRel, Acquire) {
             Ok(_) => true,

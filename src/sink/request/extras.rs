@@ -1,6 +1,6 @@
 //! The links of a request besides its first connection, and other data that most requests do not have.
 
-use super::{headers::CapturedHeaders, record::RequestRef};
+use super::{headers::CapturedHeaders, record::RequestRef, tags::Tags};
 #[cfg(any(feature = "connect", feature = "request"))]
 use crate::record::limits::MAX_REQUEST_LINKS;
 use crate::{
@@ -30,6 +30,7 @@ pub(crate) struct RequestExtras {
     pub(crate) response_headers: CapturedHeaders,
     pub(crate) trailers: CapturedHeaders,
     pub(crate) grpc_message: Option<LimitedText>,
+    pub(in crate::sink) tags: Tags,
     /// The length of the method in bytes, if it was cut. The stored method has no mark of that.
     pub(crate) method_bytes: Option<NonZeroU32>,
     /// Connections that the request was tried on before its current one.
@@ -105,7 +106,7 @@ impl RequestExtras {
             + self.dials.capacity() * size_of::<Arc<DialGroup>>()
             + self.informational.capacity() * size_of::<(Tick, StatusCode)>();
         let message = self.grpc_message.as_ref().map_or(0, LimitedText::heap_bytes);
-        size_of::<RequestExtras>() + headers.iter().sum::<usize>() + lists + message
+        size_of::<RequestExtras>() + headers.iter().sum::<usize>() + lists + message + self.tags.heap_bytes()
     }
 }
 

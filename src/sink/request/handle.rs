@@ -1,8 +1,10 @@
 //! [`RequestHandle`]: what a user holds to ask about a request.
 
-use super::record::RequestRef;
+use super::{record::RequestRef, tags::Tags};
 #[cfg(feature = "_record_requests")]
 use crate::record::limits::MAX_REQUEST_HOPS;
+#[cfg(feature = "server")]
+use crate::sink::context;
 #[cfg(feature = "client")]
 use crate::{
     error::FailureDetail,
@@ -44,9 +46,16 @@ enum Inner {
         expect(dead_code, reason = "read in each set of features, made only where requests are recorded")
     )]
     Bound(RequestRef),
-    /// All hops, the last one last; `None` if nothing is traced. The list is boxed so that the handle is no larger than
+    /// All hops, the last one last; `None` if nothing is traced. The slot is boxed so that the handle is no larger than
     /// a reference to a request. Most requests are not redirected, and their box is the only allocation.
-    Slot(Option<Arc<Mutex<SmallVec<[RequestRef; 1]>>>>),
+    Slot(Option<Arc<Mutex<Slot>>>),
+}
+
+/// What is bound to a handle, and what is to be written on requests that will be.
+#[derive(Default)]
+struct Slot {
+    hops: SmallVec<[RequestRef; 1]>,
+    tags: Option<Box<Tags>>,
 }
 
 impl Default for Inner {
@@ -59,6 +68,13 @@ impl RequestHandle {
     /// Creates a handle, which is bound when a request that carries it is sent through a traced client.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns the handle of the request that a traced server is answering in this task; one without a request if there is
+    /// none. See [`server`](crate::server#what-a-request-leads-to).
+    #[cfg(feature = "server")]
+    pub fn current() -> Self {
+        context::served_request().map_or_else(RequestHandle::unbound, |request| Self::of(&request))
     }
 
     /// Creates a handle that stays without a request.
@@ -98,9 +114,49 @@ impl RequestHandle {
             Inner::Slot(None) => NetTrace::default(),
             Inner::Bound(request) => builder::slice(request),
             Inner::Slot(Some(slot)) => {
-                let hops = slot.lock().ignore_poison().clone();
+                let hops = slot.lock().ignore_poison().hops.clone();
                 builder::hops(&hops)
             }
+        }
+    }
+
+    /// Writes a tag on the request: a key with a value that the program knows and the network does not, such as a tenant
+    /// or an attempt. The value of a key that is there already is replaced.
+    ///
+    /// A handle that is not bound yet keeps its tags for the requests that will be sent with it, each hop of a redirect
+    /// included. Tags are recorded as they are, so they must not contain secrets. A request keeps 32 tags, 64 bytes of a
+    /// key and 256 bytes of a value. After its end, nothing is added.
+    ///
+    /// ```
+    /// use nettrace::RequestHandle;
+    ///
+    /// let handle = RequestHandle::new();
+    /// handle.tag("tenant", "acme");
+    /// handle.tag("attempt", 2);
+    /// let mut request = http::Request::new(());
+    /// request.extensions_mut().insert(handle);
+    /// ```
+    pub fn tag(&self, key: &str, value: impl fmt::Display) {
+        let value = value.to_string();
+        match &self.0 {
+            Inner::Slot(None) => {}
+            Inner::Bound(request) => request.tag(key, &value),
+            Inner::Slot(Some(slot)) => {
+                let mut slot = slot.lock().ignore_poison();
+                slot.tags.get_or_insert_default().set(key, &value);
+                if let Some(last) = slot.hops.last() {
+                    last.tag(key, &value);
+                }
+            }
+        }
+    }
+
+    /// Returns the tags for the next request that is bound to the handle.
+    #[cfg(feature = "_record_requests")]
+    pub(in crate::sink) fn tags(&self) -> Option<Tags> {
+        match &self.0 {
+            Inner::Slot(Some(slot)) => slot.lock().ignore_poison().tags.as_deref().cloned(),
+            Inner::Slot(None) | Inner::Bound(_) => None,
         }
     }
 
@@ -108,14 +164,14 @@ impl RequestHandle {
         match &self.0 {
             Inner::Slot(None) => None,
             Inner::Bound(request) => Some(request.clone()),
-            Inner::Slot(Some(slot)) => slot.lock().ignore_poison().last().cloned(),
+            Inner::Slot(Some(slot)) => slot.lock().ignore_poison().hops.last().cloned(),
         }
     }
 
     #[cfg(feature = "_record_requests")]
     pub(in crate::sink) fn bind(&self, request: RequestRef) {
         if let Inner::Slot(Some(slot)) = &self.0 {
-            let mut hops = slot.lock().ignore_poison();
+            let hops = &mut slot.lock().ignore_poison().hops;
             if hops.len() == usize::from(MAX_REQUEST_HOPS) {
                 hops.remove(0);
             }
@@ -130,7 +186,10 @@ impl RequestHandle {
     pub(crate) fn into_slot(self) -> Self {
         match self.0 {
             Inner::Slot(Some(_)) => self,
-            Inner::Bound(request) => RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new([request].into()))))),
+            Inner::Bound(request) => {
+                let slot = Slot { hops: [request].into(), tags: None };
+                RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(slot)))))
+            }
             Inner::Slot(None) => RequestHandle::new(),
         }
     }

@@ -2,8 +2,8 @@
 //! reports it ([`recorder`], [`body_recorder`], [`decoded_body`], [`current`]).
 //!
 //! [`handle`] is what a user holds to ask about a request, and [`response_ext`] how a response carries it. [`headers`]
-//! copies the header fields that are asked for, [`field_kind`] tells those with credentials, [`masking`] hides them, and
-//! [`url`] is what is kept of a URL.
+//! copies the header fields that are asked for, [`field_kind`] tells those with credentials, [`masking`] hides them,
+//! [`url`] is what is kept of a URL, [`origin`] what a request belongs to, and [`tags`] what the user wrote on it.
 
 #[cfg(feature = "request")]
 pub(super) mod body_recorder;
@@ -29,8 +29,13 @@ pub(super) mod headers;
 pub(super) mod masking;
 #[cfg(feature = "_record_requests")]
 pub(super) mod new_request;
+pub(super) mod origin;
 pub(super) mod record;
 #[cfg(feature = "_record_requests")]
 pub(super) mod recorder;
 pub(super) mod response_ext;
+#[cfg(feature = "server")]
+pub(super) mod served;
+pub(super) mod tags;
+pub(super) mod traceparent;
 pub(super) mod url;

@@ -6,6 +6,7 @@ use super::{
     extras::{PrevHop, RequestLinks},
     handle::RequestHandle,
     headers::CapturedHeaders,
+    origin::RequestOrigin,
     record::{RequestRecord, RequestRef, version_code},
     url::RecordedUrl,
 };
@@ -53,6 +54,7 @@ pub(in crate::sink) struct NewRequest {
     method: Method,
     url: RecordedUrl,
     hops: u8,
+    origin: Option<Box<RequestOrigin>>,
     links: RequestLinks,
 }
 
@@ -75,13 +77,17 @@ impl NewRequest {
             hops = hop.record.hops + 1;
             links.extras_mut().prev_hop = PrevHop { id: Some(hop.record_id()), kept: Some(hop) };
         }
+        if let Some(tags) = head.handle.and_then(RequestHandle::tags) {
+            links.extras_mut().tags = tags;
+        }
+        let origin = RequestOrigin::find(core, head);
         let begin = head.wire.map_or_else(|| core.now(), |wire| wire.begin);
-        NewRequest { begin, method, url, hops, links }
+        NewRequest { begin, method, url, hops, origin, links }
     }
 
     #[inline]
     pub(in crate::sink) fn into_record(self, head: &RequestHead<'_>) -> RequestRecord {
-        let NewRequest { begin, method, url, hops, links } = self;
+        let NewRequest { begin, method, url, hops, origin, links } = self;
         RequestRecord {
             begin,
             method,
@@ -90,6 +96,7 @@ impl NewRequest {
             accepted: head.accepted,
             seen_on_wire: head.wire.is_some(),
             stream_id: head.wire.and_then(|wire| wire.stream),
+            origin,
             version: AtomicU8::new(version_code(head.version)),
             status: AtomicU16::new(0),
             grpc_status: AtomicU16::new(0),

@@ -2,6 +2,7 @@
 
 use super::{
     extras::{RequestLinks, linked_groups},
+    origin::RequestOrigin,
     url::RecordedUrl,
 };
 #[cfg(feature = "client")]
@@ -42,6 +43,8 @@ pub(crate) struct RequestRecord {
     pub(crate) seen_on_wire: bool,
     /// The identifier of the HTTP/2 stream, if the request was read from there.
     pub(crate) stream_id: Option<NonZeroU32>,
+    /// `None` if nothing is known of it.
+    pub(crate) origin: Option<Box<RequestOrigin>>,
     pub(crate) version: AtomicU8,
     pub(crate) status: AtomicU16,
     /// The status of a gRPC call, plus one; zero if none came.
@@ -106,13 +109,13 @@ impl RequestRecord {
     /// It does not change any more once the end has begun.
     #[inline]
     pub(super) fn charge(&self, links: Option<&RequestLinks>, fault: Option<&FailureDetail>) -> usize {
-        let url = self.url.heap_bytes();
-        if url <= TYPICAL_HEAP_BYTES && fault.is_none() && links.is_none() {
+        let head = self.url.heap_bytes() + self.origin.as_ref().map_or(0, |_| size_of::<RequestOrigin>());
+        if head <= TYPICAL_HEAP_BYTES && fault.is_none() && links.is_none() {
             return 0;
         }
         let fault = fault.map_or(0, |fault| size_of::<FailureDetail>() + fault.heap_bytes());
         let extras = links.and_then(|links| links.extras.as_ref()).map_or(0, |extras| extras.bytes());
-        (url + fault + extras).saturating_sub(TYPICAL_HEAP_BYTES)
+        (head + fault + extras).saturating_sub(TYPICAL_HEAP_BYTES)
     }
 
     /// Returns when something was last seen of the request.
@@ -139,7 +142,6 @@ impl RequestRecord {
     }
 
     /// Locks the links to write into them, unless the request has ended.
-    #[cfg(any(feature = "connect", feature = "request"))]
     pub(in crate::sink) fn open_links(&self) -> Option<MutexGuard<'_, RequestLinks>> {
         let links = self.lock();
         self.end.set_has_links().then_some(links)
@@ -215,6 +217,12 @@ impl RequestRef {
     /// Records that a request for which this one was kept is not kept any more.
     pub(super) fn remove_follower(&self) {
         self.record.followers.fetch_sub(1, AcqRel);
+    }
+
+    pub(super) fn tag(&self, key: &str, value: &str) {
+        if let Some(mut links) = self.record.open_links() {
+            links.extras_mut().tags.set(key, value);
+        }
     }
 
     /// Returns the URL as it is recorded: masked, and within its limit.

@@ -124,7 +124,7 @@ impl SnapshotBuilder {
     fn request(&mut self, number: RecordId, request: &RequestRecord) -> Vec<RequestRef> {
         let found = |group: &_| self.groups.add(group);
         let (out, others) = to_record::request_and_links(&self.core, number, request, &self.times, found);
-        self.http.push(request.begin, others.cause, out);
+        self.http.push(request.begin, others.prev_hop.into_iter().chain(others.cause), out);
         others.kept
     }
 
@@ -172,10 +172,15 @@ impl SnapshotBuilder {
     /// Returns the trace. Clears references to requests that were evicted.
     fn finish(mut self) -> NetTrace {
         let known = self.known;
-        self.http.clear_unknown_causes(&known, |request| {
-            (request.prev_hop, request.triggered_by) = (BoxedOrEmpty::new(), BoxedOrEmpty::new());
+        self.http.clear_unknown_causes(&known, |request, cause| {
+            let cause = self.core.id(cause);
+            for link in [&mut request.prev_hop, &mut request.triggered_by] {
+                if *link == cause {
+                    *link = BoxedOrEmpty::new();
+                }
+            }
         });
-        self.dials.clear_unknown_causes(&known, |dial| dial.triggered_by = TraceId::UNDEFINED);
+        self.dials.clear_unknown_causes(&known, |dial, _| dial.triggered_by = TraceId::UNDEFINED);
 
         in_order(&mut self.conns, |conn| conn.record().begin);
         in_order(&mut self.queries, |(_, dns)| first_message(dns));
@@ -248,7 +253,7 @@ fn in_order<T, B: Ord>(items: &mut [T], begin: impl Fn(&T) -> B) {
 struct RecordList<T> {
     began: Vec<Tick>,
     made: Vec<T>,
-    /// The index of each record that a request led to, with that request.
+    /// The index of each record that requests led to, with each of those requests.
     caused: Vec<(usize, RecordId)>,
 }
 
@@ -264,19 +269,18 @@ impl<T> RecordList<T> {
         self.made.reserve(more);
     }
 
-    /// Adds a record. `cause` is the request that led to it.
-    fn push(&mut self, begin: Tick, cause: Option<RecordId>, record: T) {
-        if let Some(cause) = cause {
-            self.caused.push((self.made.len(), cause));
-        }
+    /// Adds a record. `causes` are the requests that led to it.
+    fn push(&mut self, begin: Tick, causes: impl IntoIterator<Item = RecordId>, record: T) {
+        let place = self.made.len();
+        self.caused.extend(causes.into_iter().map(|cause| (place, cause)));
         self.began.push(begin);
         self.made.push(record);
     }
 
-    /// Passes each record whose cause is not known to `forget`.
-    fn clear_unknown_causes(&mut self, known: &IdSet, forget: impl Fn(&mut T)) {
-        for (place, _) in self.caused.iter().filter(|(_, cause)| !known.contains(*cause)) {
-            forget(&mut self.made[*place]);
+    /// Passes each record with a cause that is not known, and the cause, to `forget`.
+    fn clear_unknown_causes(&mut self, known: &IdSet, forget: impl Fn(&mut T, RecordId)) {
+        for (place, cause) in self.caused.iter().filter(|(_, cause)| !known.contains(*cause)) {
+            forget(&mut self.made[*place], *cause);
         }
     }
 
@@ -373,7 +377,7 @@ mod tests {
             [1, 3, 64].map(RecordId::from_nonzero).into_iter().all(|id| known.insert(id))
                 && !known.insert(RecordId::from_nonzero(3))
         );
-        records.clear_unknown_causes(&known, |has_request| *has_request = false);
+        records.clear_unknown_causes(&known, |has_request, _| *has_request = false);
         assert_eq!(records.in_order().into_vec(), [true, true, false, true]);
     }
 }

@@ -25,6 +25,7 @@ use crate::{
             extras::{PrevHop, RequestExtras, linked_groups},
             headers::CapturedHeaders,
             record::{RequestRecord, RequestRef, version_code},
+            tags::Tags,
         },
         snapshot::timeline::Timeline,
         tls::record::TlsRecord,
@@ -41,10 +42,16 @@ pub(in crate::sink) fn request(request: &RequestRef, times: &Timeline) -> HttpRe
     request_and_links(request.core(), request.record_id(), &request.record, times, |_| ()).0
 }
 
+fn decimal(number: impl itoa::Integer) -> Text {
+    itoa::Buffer::new().format(number).into()
+}
+
 /// Requests that belong to another one.
 #[derive(Default)]
 pub(in crate::sink) struct RelatedRequests {
-    /// The request that led to it: the hop before it, or for a CONNECT the request that needed it.
+    /// The hop before it.
+    pub(in crate::sink) prev_hop: Option<RecordId>,
+    /// The request for which it was made.
     pub(in crate::sink) cause: Option<RecordId>,
     /// Requests that are kept with it.
     pub(in crate::sink) kept: Vec<RequestRef>,
@@ -84,6 +91,8 @@ pub(in crate::sink) fn request_and_links(
         _ if is_over_http2 && response.is_none() => version_code(Version::HTTP_2),
         version => version,
     };
+    let origin = record.origin.as_deref();
+    let served = origin.and_then(|origin| origin.served);
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
@@ -94,7 +103,14 @@ pub(in crate::sink) fn request_and_links(
         proxy_tls_tunnel: core.id(path.proxy_tls).into(),
         attempts: BoxedOrEmpty::new(),
         prev_hop: BoxedOrEmpty::new(),
-        triggered_by: BoxedOrEmpty::new(),
+        triggered_by: core.id(served).into(),
+        traceparent: origin.and_then(|it| it.traceparent).map(|it| it.text()).unwrap_or_default().into(),
+        tracing_span: origin
+            .and_then(|it| it.span)
+            .map(|span| decimal(span.get()))
+            .unwrap_or_default()
+            .into(),
+        tags: BoxedOrEmpty::new(),
         proto_major: version / 10,
         proto_minor: version % 10,
         network_proxy: network_proxy.into(),
@@ -128,8 +144,8 @@ pub(in crate::sink) fn request_and_links(
     };
     out.truncated_fields.note("reqURL", record.url.original_bytes());
     out.truncated_fields.note("reqError", error_bytes);
-    let others = extras.map(|extras| extras.write_into(&mut out, core, times));
-    (out, others.unwrap_or_default())
+    let others = extras.map(|extras| extras.write_into(&mut out, core, times)).unwrap_or_default();
+    (out, RelatedRequests { cause: others.cause.or(served), ..others })
 }
 
 /// A copy of a request's extras, taken out of the lock.
@@ -150,6 +166,7 @@ struct ExtrasSnapshot {
     informational: Vec<(Tick, StatusCode)>,
     informational_seen: usize,
     window_wait: Duration,
+    tags: Tags,
 }
 
 impl ExtrasSnapshot {
@@ -163,6 +180,7 @@ impl ExtrasSnapshot {
             dropped_tried: extras.dropped_tried,
             informational_seen: extras.informational_seen,
             window_wait: extras.window_wait,
+            tags: extras.tags.clone(),
             tried: extras
                 .tried
                 .iter()
@@ -199,6 +217,8 @@ impl ExtrasSnapshot {
         if self.informational.len() < self.informational_seen {
             truncated.note("informational", limits::original_size(self.informational_seen));
         }
+        truncated.note("tags", self.tags.original_count());
+        out.tags = self.tags.export().into();
         let window_wait_us = u32::try_from(self.window_wait.as_micros()).unwrap_or(u32::MAX);
         out.window_wait_us = NonZeroU32::new(window_wait_us);
         if self.dropped_tried > 0 {
@@ -206,7 +226,9 @@ impl ExtrasSnapshot {
             truncated.note("attempts", limits::original_size(attempts));
         }
         out.prev_hop = core.id(self.prev_hop.id).into();
-        out.triggered_by = core.id(self.cause).into();
+        if self.cause.is_some() {
+            out.triggered_by = core.id(self.cause).into();
+        }
         let interim = |(at, status): (Tick, StatusCode)| Informational {
             status: status.as_u16(),
             recv_at: times.at(at),
@@ -219,8 +241,8 @@ impl ExtrasSnapshot {
             let tried = self.tried.into_iter().map(|(conn, why)| attempt(&conn, Some(why)));
             out.attempts = tried.chain(last).collect();
         }
-        let cause = self.prev_hop.id.or(self.cause); // a CONNECT has no hop before it
-        RelatedRequests { cause, kept: self.prev_hop.kept.into_iter().chain(self.connects).collect() }
+        let kept = self.prev_hop.kept.into_iter().chain(self.connects).collect();
+        RelatedRequests { prev_hop: self.prev_hop.id, cause: self.cause, kept }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::framing::{BodyFields, BodyFraming};
 use crate::{
     record::WireStop,
-    sink::{OnWire, Tick},
+    sink::{OnWire, TRACEPARENT, Tick},
     wire::{context::WireContext, exchange::WireRequest, request_url},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -36,7 +36,9 @@ pub(super) fn parse_request(
         url: request_url::from_target(&method, target, host.map(|field| field.value), context),
         method,
         version: version(minor),
-        headers: recorded_fields(request.headers, context),
+        headers: recorded_fields(request.headers, context, |field| {
+            field.name.eq_ignore_ascii_case(TRACEPARENT)
+        }),
         has_body: framing != BodyFraming::None,
     };
     Ok((request, framing))
@@ -68,7 +70,7 @@ pub(super) fn parse_response(
     };
     let status = StatusCode::from_u16(status).map_err(|_| WireStop::NotHttp)?;
     let framing = BodyFields::new(response.headers)?.of_response(method, status);
-    let headers = recorded_fields(response.headers, context);
+    let headers = recorded_fields(response.headers, context, |_| false);
     Ok(ResponseHead { status, version: version(minor), headers, framing })
 }
 
@@ -76,7 +78,7 @@ pub(super) fn parse_response(
 pub(super) fn parse_trailers(section: &[u8], context: &WireContext) -> HeaderMap {
     let mut buffer = [EMPTY_HEADER; MAX_FIELDS];
     match parse_headers(section, &mut buffer) {
-        Ok(Status::Complete((_, fields))) => recorded_fields(fields, context),
+        Ok(Status::Complete((_, fields))) => recorded_fields(fields, context, |_| false),
         _ => HeaderMap::new(), // a client may accept fields that this parser does not
     }
 }
@@ -99,17 +101,20 @@ fn version(minor: u8) -> Version {
     if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
-/// Returns the fields if they are recorded; none otherwise.
-fn recorded_fields(fields: &[Header<'_>], context: &WireContext) -> HeaderMap {
-    if !context.conn.records_headers() {
-        return HeaderMap::new();
-    }
+/// Returns the fields that are recorded: those that always are, or all of them.
+fn recorded_fields(
+    fields: &[Header<'_>],
+    context: &WireContext,
+    always: impl Fn(&Header<'_>) -> bool,
+) -> HeaderMap {
+    let takes_all = context.conn.records_headers();
     let valid = |field: &Header<'_>| {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         Some((name, HeaderValue::from_bytes(field.value).ok()?))
     };
-    let mut headers = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields.iter().filter_map(valid) {
+    let mut headers = HeaderMap::with_capacity(if takes_all { fields.len() } else { 0 });
+    let taken = fields.iter().filter(|field| takes_all || always(field));
+    for (name, value) in taken.filter_map(valid) {
         headers.append(name, value);
     }
     headers

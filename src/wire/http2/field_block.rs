@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     record::WireStop,
+    sink::TRACEPARENT,
     wire::{bytes::decimal, context::WireContext, section::MAX_SECTION_BYTES},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, uri::Scheme};
@@ -113,7 +114,7 @@ impl Fields {
             _ => {}
         }
         let is_request = self.pseudo.method.is_some();
-        if keeps_all || !is_request && is_of_grpc(name, value) {
+        if keeps_all || is_always_recorded(is_request, name, value) {
             let name = HeaderName::from_bytes(name).ok();
             if let Some((name, value)) = name.zip(HeaderValue::from_bytes(value).ok()) {
                 let _ = self.headers.try_append(name, value); // full at 24,576 fields
@@ -122,10 +123,11 @@ impl Fields {
     }
 }
 
-/// Returns `true` for the fields that tell how a gRPC call went, which is always recorded.
-fn is_of_grpc(name: &[u8], value: &[u8]) -> bool {
-    name == b"grpc-status"
-        || name == CONTENT_TYPE.as_str().as_bytes() && value.starts_with(b"application/grpc")
+/// Returns `true` for fields that are recorded under every policy: the distributed trace of a request, and how a gRPC call
+/// went.
+fn is_always_recorded(is_request: bool, name: &[u8], value: &[u8]) -> bool {
+    let is_grpc = || name == CONTENT_TYPE.as_str().as_bytes() && value.starts_with(b"application/grpc");
+    if is_request { name == TRACEPARENT.as_bytes() } else { name == b"grpc-status" || is_grpc() }
 }
 
 impl PseudoFields {

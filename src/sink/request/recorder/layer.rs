@@ -27,6 +27,13 @@ impl RequestRecorder {
         RequestScope::enter(&mut self.request)
     }
 
+    /// Makes this the request that is being answered while the guard exists, for the requests that are made meanwhile.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(crate) fn served_scope(&mut self) -> RequestScope<'_> {
+        RequestScope::enter_served(&mut self.request)
+    }
+
     /// Returns a recorder for the request's body.
     pub(crate) fn body_recorder(&self) -> RequestBodyRecorder {
         RequestBodyRecorder::new(self.request.clone())

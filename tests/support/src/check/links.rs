@@ -95,7 +95,10 @@ impl Links<'_> {
         self.resolves(&who, "proxyTLSTunnel", &request.proxy_tls_tunnel, &trace.tls_tunnels);
         self.resolves(&who, "prevHop", &request.prev_hop, &trace.http_requests);
         self.resolves(&who, "triggeredBy", &request.triggered_by, &trace.http_requests);
-        if !request.triggered_by.is_undefined() {
+        let cause = trace.http_requests.get(&request.triggered_by);
+        if cause.is_some_and(|cause| cause.accepted) {
+            self.problems.expect(!request.accepted, &who, "was made by this program, but is accepted");
+        } else if !request.triggered_by.is_undefined() {
             let is_connect = request.req_method == "CONNECT" && !request.network_proxy.is_empty();
             self.problems.expect(
                 is_connect,
