@@ -14,3 +14,4 @@ mod race;
 mod reports;
 mod reuse;
 mod sinks;
+mod telemetry;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing_subscriber::{Layer, layer};
 
 /// A collected event.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ impl CollectedEvent {
     }
 }
 
-/// Collects the events of nettrace.
+/// Collects the events of nettrace, as a subscriber or as a layer of one.
 #[derive(Clone, Default)]
 pub struct Collector(Arc<Mutex<Vec<CollectedEvent>>>);
 
@@ -52,6 +53,24 @@ impl Subscriber for Collector {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
+        self.collect(event);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl<S: Subscriber> Layer<S> for Collector {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        if event.metadata().target().starts_with("nettrace::") {
+            self.collect(event);
+        }
+    }
+}
+
+impl Collector {
+    fn collect(&self, event: &Event<'_>) {
         struct Fields(BTreeMap<String, String>);
         impl Visit for Fields {
             fn record_str(&mut self, field: &Field, value: &str) {
@@ -69,8 +88,4 @@ impl Subscriber for Collector {
             CollectedEvent { target: metadata.target().into(), level: *metadata.level(), fields: fields.0 };
         self.0.lock().unwrap().push(event);
     }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
