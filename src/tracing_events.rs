@@ -43,8 +43,9 @@ use tracing::{
 /// `dns.question.name`, `error.type` (the [`Failure`]) and so on. Others are `nettrace.id`, the identifier of the
 /// record in the trace; `nettrace.request`, `nettrace.dial`, `nettrace.conn`, `nettrace.tunnel` and
 /// `nettrace.prev_hop`, the identifiers of linked records; `nettrace.accepted` on the server's side;
+/// `nettrace.traceparent`, `nettrace.span` (the span of `tracing` that a request was made in) and `nettrace.tags`;
 /// `nettrace.end_reason`, `error.message` and `duration_ms`. Unknown fields are left out, as are byte counts that were
-/// not observed. An event has only what the record has, and no header fields even if the sink records them.
+/// not observed. An event has only what the record has, and no other header fields even if the sink records them.
 ///
 /// # Cost
 ///

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! HttpReqTrace ──prevHop──▶ HttpReqTrace            the request that redirected here
-//!   │  ▲────triggeredBy───── HttpReqTrace            the CONNECT to a proxy that was made for it
+//!   │  ▲────triggeredBy───── HttpReqTrace            the CONNECT to a proxy that was made for it, or a request that
+//!   │  │                                             was made while it was answered
 //!   │  ├─tlsTunnel, proxyTLSTunnel─▶ TlsTunnelTrace ─┐
 //!   │  └─tcpConn, attempts[].tcpConn──▶ TcpConnTrace ◀┘tcpConn
 //!   │                                     │ fromDial

@@ -8,22 +8,29 @@ use super::{
     headers::CapturedHeaders,
     origin::RequestOrigin,
     record::{RequestRecord, RequestRef, version_code},
+    traceparent::Traceparent,
     url::RecordedUrl,
 };
+#[cfg(feature = "server")]
+use crate::sink::context;
 use crate::{
     record::limits::{self, MAX_METHOD_BYTES},
     sink::{
         clock::{AtomicTick, Tick},
         core::Core,
+        record_id::RecordId,
         registry::end::EndCell,
     },
 };
 use http::{HeaderMap, Method, Uri, Version};
-use std::num::NonZeroU32;
-use std::sync::{
-    Mutex, OnceLock,
-    atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64},
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64},
+    },
 };
+use tracing::dispatcher;
 
 /// The head of a request that is handed to a client or came to a server.
 pub(crate) struct RequestHead<'a> {
@@ -80,7 +87,7 @@ impl NewRequest {
         if let Some(tags) = head.handle.and_then(RequestHandle::tags) {
             links.extras_mut().tags = tags;
         }
-        let origin = RequestOrigin::find(core, head);
+        let origin = origin(core, head);
         let begin = head.wire.map_or_else(|| core.now(), |wire| wire.begin);
         NewRequest { begin, method, url, hops, origin, links }
     }
@@ -121,6 +128,37 @@ impl NewRequest {
             links: Mutex::new(links),
         }
     }
+}
+
+/// Returns what a request that begins now belongs to; `None` if nothing is known of it.
+#[inline]
+fn origin(core: &Core, head: &RequestHead<'_>) -> Option<Box<RequestOrigin>> {
+    let traceparent = Traceparent::of(head.headers);
+    // The task that reads from a connection works for all of its requests.
+    let (served, span) = match head.wire {
+        Some(_) => (None, None),
+        None => (served_request(core, head), current_span()),
+    };
+    let is_known = served.is_some() || traceparent.is_some() || span.is_some();
+    is_known.then(|| Box::new(RequestOrigin { served, traceparent, span }))
+}
+
+/// Returns the request that is being answered, if `head` is of a request that this program makes meanwhile.
+#[cfg(feature = "server")]
+#[inline]
+fn served_request(core: &Core, head: &RequestHead<'_>) -> Option<RecordId> {
+    if head.accepted { None } else { context::served_request_of(core) }
+}
+
+#[cfg(not(feature = "server"))]
+fn served_request(_: &Core, _: &RequestHead<'_>) -> Option<RecordId> {
+    None
+}
+
+/// Returns the identifier of the current span of `tracing`.
+#[inline]
+fn current_span() -> Option<NonZeroU64> {
+    dispatcher::get_default(|current| current.current_span().id().map(|span| span.into_non_zero_u64()))
 }
 
 /// Returns the beginning of a method that is too long; `None` if it is not.

@@ -1,9 +1,11 @@
 //! [`Traceparent`]: the header field that names the distributed trace which a request belongs to.
 
 use crate::record::Text;
+#[cfg(feature = "_record_requests")]
 use http::HeaderMap;
 
 /// The name of the header field.
+#[cfg(feature = "_record_requests")]
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
 /// A valid `traceparent` (W3C Trace Context, section 3.2): version, trace, parent and flags. What a version later than
@@ -13,6 +15,7 @@ pub(crate) struct Traceparent([u8; LENGTH]);
 
 const LENGTH: usize = 55;
 
+#[cfg(feature = "_record_requests")]
 impl Traceparent {
     /// Returns the `traceparent` of a request; `None` if there is none, more than one, or an invalid one.
     #[inline]
@@ -40,13 +43,15 @@ impl Traceparent {
         let are_valid = [trace, parent, flags].into_iter().all(is_hex) && !is_zero(trace) && !is_zero(parent);
         (are_separated && is_whole && are_valid).then_some(Traceparent(*head))
     }
+}
 
+impl Traceparent {
     pub(in crate::sink) fn text(&self) -> Text {
         str::from_utf8(&self.0).unwrap_or_default().into() // it is ASCII
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "_record_requests"))]
 mod tests {
     use super::*;
 
