@@ -2,7 +2,8 @@
 //!
 //! Some libraries take nothing but an address: they look up names and connect on their own. Give such a library the
 //! address of a [`Relay`]. Each connection to it becomes a traced connection to the target, with its dial, DNS messages
-//! and attempts, and everything that passes is forwarded untouched, TLS included.
+//! and attempts, and everything that passes is forwarded untouched, TLS included. Of TLS the unencrypted part of the
+//! handshake is recorded (feature `tls`): the server's name, the version, the cipher suite, the group, and alerts.
 //!
 //! ```
 //! use nettrace::{TraceSink, relay::Relay};
@@ -33,14 +34,18 @@
 //!
 //! - Names that the library looks up itself, and connections to other servers that the first one names, as clusters of
 //!   databases do. They go past the relay.
-//! - What is inside TLS. The library verifies the certificate of the server as always, so it must be told the server's
-//!   name: the address alone would not match the certificate.
+//! - What is inside TLS: requests, and in TLS 1.3 also the certificates, the protocol that ALPN chose, and most alerts.
+//!   The library verifies the certificate of the server as always, so it must be told the server's name: the address
+//!   alone would not match the certificate.
 //! - What the library does about a server that is down. It is connected to the relay at once, and reset when the relay
 //!   cannot connect: its own time limit for connecting, and its choice of another address, do not apply. Give the relay a
-//!   connector with a [`connect_timeout`](TcpConnector::connect_timeout) instead.
+//!   connector with a [`connect_timeout`](TcpConnector::connect_timeout) instead. A library that gives up in the meantime
+//!   is only noticed if it resets its connection.
 //!
 //! The relay listens on the loopback interface. Every local user can connect to it, and reaches the target then.
 
+#[cfg(feature = "tls")]
+use crate::tls::PassingTls;
 #[cfg(feature = "wire")]
 use crate::wire::WireIo;
 use crate::{
@@ -55,7 +60,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, split},
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
@@ -88,18 +93,15 @@ impl Relay {
 
     /// Returns a builder that configures how a relay connects to `target`, and what it reads.
     pub fn builder(sink: &TraceSink, target: impl Into<Target>) -> RelayBuilder {
-        let connector = TcpConnector::new(sink);
         let route = Route {
-            connector,
+            connector: TcpConnector::new(sink),
             target: target.into(),
-            #[cfg(feature = "wire")]
-            read_into: None,
-        };
-        RelayBuilder {
-            route,
-            #[cfg(feature = "wire")]
+            #[cfg(any(feature = "tls", feature = "wire"))]
             sink: sink.clone(),
-        }
+            #[cfg(feature = "wire")]
+            reads_http: false,
+        };
+        RelayBuilder { route }
     }
 
     /// Returns the address to connect to in place of the target.
@@ -124,8 +126,6 @@ impl fmt::Debug for Relay {
 #[derive(Debug)]
 pub struct RelayBuilder {
     route: Route,
-    #[cfg(feature = "wire")]
-    sink: TraceSink,
 }
 
 impl RelayBuilder {
@@ -139,7 +139,7 @@ impl RelayBuilder {
     /// is not.
     #[cfg(feature = "wire")]
     pub fn http_from_wire(mut self, reads: bool) -> Self {
-        self.route.read_into = reads.then(|| self.sink.clone());
+        self.route.reads_http = reads;
         self
     }
 
@@ -170,9 +170,34 @@ impl RelayBuilder {
 struct Route {
     connector: TcpConnector,
     target: Target,
-    /// The sink into which the requests of each connection are recorded, if they are read.
+    #[cfg(any(feature = "tls", feature = "wire"))]
+    sink: TraceSink,
+    /// Whether the requests of each connection are recorded.
     #[cfg(feature = "wire")]
-    read_into: Option<TraceSink>,
+    reads_http: bool,
+}
+
+#[cfg(feature = "wire")]
+type HttpStream = WireIo<TracedIo<TcpStream>>;
+#[cfg(not(feature = "wire"))]
+type HttpStream = TracedIo<TcpStream>;
+
+/// A connection to the target, which reads what passes as far as the features allow.
+#[cfg(feature = "tls")]
+type Server = PassingTls<HttpStream>;
+#[cfg(not(feature = "tls"))]
+type Server = HttpStream;
+
+impl Route {
+    fn read(&self, connected: TracedIo<TcpStream>) -> Server {
+        #[cfg(feature = "tls")]
+        let conn = connected.conn_ref().cloned();
+        #[cfg(feature = "wire")]
+        let connected = WireIo::dialed(self.reads_http.then_some(&self.sink), connected);
+        #[cfg(feature = "tls")]
+        let connected = PassingTls::new(&self.sink, conn, connected);
+        connected
+    }
 }
 
 /// How long to wait after an error of the listening socket, for example until file descriptors are free again.
@@ -192,7 +217,10 @@ async fn accept(listener: TcpListener, route: Arc<Route>) {
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             },
-            Some(_) = forwarding.join_next() => {} // frees what has ended
+            Some(ended) = forwarding.join_next() => if let Err(error) = ended {
+                let target = route.target.to_text();
+                tracing::error!(target: "nettrace", "a connection of the relay to {target} was cut off: {error}");
+            }
         }
     }
 }
@@ -202,18 +230,22 @@ async fn forward(mut client: TcpStream, route: Arc<Route>) {
     let _ = client.set_nodelay(true);
     // Until all has passed: what is cut off, by an error or with the relay, must not look complete.
     set_reset_on_close(&client, true);
-    let Ok(server) = route.connector.connect(route.target.clone()).await else {
-        return; // the trace has the reason
-    };
-    set_reset_on_close(server.get_ref(), true);
-    #[cfg(feature = "wire")]
-    let mut server = WireIo::dialed(route.read_into.as_ref(), server);
-    #[cfg(not(feature = "wire"))]
-    let mut server = server;
+    let Some(mut server) = connect(&client, &route).await else { return };
+    set_reset_on_close(socket(&server), true);
     if copy_both_ways(&mut client, &mut server).await.is_ok() {
         set_reset_on_close(&client, false);
         set_reset_on_close(socket(&server), false);
     }
+}
+
+/// Connects to the target. Returns `None` if that fails, and the trace has the reason, or if the client resets its
+/// connection meanwhile.
+async fn connect(client: &TcpStream, route: &Route) -> Option<Server> {
+    let connected = tokio::select! {
+        connected = route.connector.connect(route.target.clone()) => connected.ok()?,
+        _ = client.ready(Interest::ERROR) => return None,
+    };
+    Some(route.read(connected))
 }
 
 /// Why a direction has not come to its end.
@@ -261,13 +293,11 @@ async fn copy_one_way(
 /// The size of the buffer of each direction.
 const BUFFER_BYTES: usize = 16 << 10;
 
-#[cfg(feature = "wire")]
-fn socket(server: &WireIo<TracedIo<TcpStream>>) -> &TcpStream {
-    server.get_ref().get_ref()
-}
-
-#[cfg(not(feature = "wire"))]
-fn socket(server: &TracedIo<TcpStream>) -> &TcpStream {
+fn socket(server: &Server) -> &TcpStream {
+    #[cfg(feature = "tls")]
+    let server = server.get_ref();
+    #[cfg(feature = "wire")]
+    let server = server.get_ref();
     server.get_ref()
 }
 

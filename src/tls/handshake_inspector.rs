@@ -9,8 +9,9 @@
 //! one message of [`MAX_MESSAGE_BYTES`], and stops as soon as the peer turns on encryption or does not speak TLS at
 //! all.
 //!
-//! [`ServerHello`] has the parser of the messages that are read. The ClientHello is not read. What a client offers is known from its configuration; a server gets it from rustls. Nor
-//! would the bytes identify the client (as a JA3 fingerprint does): rustls sends the extensions in random order.
+//! [`ServerHello`] has the parser of the messages that are read. The ClientHello is not read. What a client offers is
+//! known from its configuration; a server gets it from rustls. Nor would the bytes identify the client (as a JA3
+//! fingerprint does): rustls sends the extensions in random order.
 
 use super::server_hello::ServerHello;
 use rustls::{AlertDescription, ContentType, HandshakeType};
@@ -85,6 +86,25 @@ impl HandshakeInspector {
         const BEGINNINGS: [&[u8; RECORD_HEADER_LEN]; 8] =
             [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"PATCH", b"DELET", b"OPTIO", b"PRI *"];
         self.received.state == State::NotTls && BEGINNINGS.contains(&&self.received.header)
+    }
+
+    /// Returns `true` if the peer does not speak TLS.
+    #[cfg(feature = "relay")]
+    pub(super) fn is_no_tls(&self) -> bool {
+        self.received.state == State::NotTls
+    }
+
+    /// Returns `true` if this side has sent the beginning of a ClientHello.
+    #[cfg(feature = "relay")]
+    pub(super) fn has_sent_hello(&self) -> bool {
+        self.sent.state == State::LaterRecords && self.sent.content_type() == ContentType::Handshake
+    }
+
+    /// Returns `true` if both sides have turned on encryption, and the server has sent its ServerHello.
+    #[cfg(feature = "relay")]
+    pub(super) fn has_ended(&self) -> bool {
+        let is_encrypted = |direction: &Direction| direction.state == State::Encrypted;
+        is_encrypted(&self.sent) && is_encrypted(&self.received) && self.received.server_hello.is_some()
     }
 
     /// Returns `true` if the peer, a server, does not speak TLS but sent an HTTP/1 response.

@@ -96,19 +96,19 @@ pub(super) fn negotiated(connection: &CommonState, observation: &HandshakeObserv
 /// Returns what a failed handshake had said unencrypted by then.
 fn partial(observation: &HandshakeObservation) -> TlsFacts {
     let peer_certs = observation.take_peer_certs().unwrap_or_default();
-    observation.inspect(|inspector| {
-        let Some(hello) = inspector.server_hello() else {
-            return TlsFacts { peer_certs, ..TlsFacts::default() };
-        };
-        TlsFacts {
-            tls_version: iana_names::version(hello.version),
-            cipher_suite: hello.cipher_suite.into(),
-            key_exchange_group: hello.group.map(iana_names::group).unwrap_or_default(),
-            negotiated_proto: hello.alpn.as_deref().map(iana_names::protocol).unwrap_or_default(),
-            peer_certs,
-            ..TlsFacts::default()
-        }
-    })
+    TlsFacts { peer_certs, ..observation.inspect(|inspector| hello_facts(inspector)) }
+}
+
+/// Returns what the server chose in its unencrypted messages.
+pub(super) fn hello_facts(inspector: &HandshakeInspector) -> TlsFacts {
+    let Some(hello) = inspector.server_hello() else { return TlsFacts::default() };
+    TlsFacts {
+        tls_version: iana_names::version(hello.version),
+        cipher_suite: hello.cipher_suite.into(),
+        key_exchange_group: hello.group.map(iana_names::group).unwrap_or_default(),
+        negotiated_proto: hello.alpn.as_deref().map(iana_names::protocol).unwrap_or_default(),
+        ..TlsFacts::default()
+    }
 }
 
 /// Returns the alert that ended the handshake and which side sent it; empty if there was none.

@@ -68,6 +68,10 @@ mod iana_names;
 mod key_log;
 mod layer;
 mod layer_config;
+#[cfg(feature = "relay")]
+mod passing_handshake;
+#[cfg(feature = "relay")]
+mod passing_stream;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 mod roots;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
@@ -78,6 +82,8 @@ mod service;
 mod stream;
 mod verifier;
 
+#[cfg(feature = "relay")]
+pub(crate) use self::passing_stream::PassingTls;
 // Used by the accepting side.
 #[cfg(feature = "server")]
 pub(crate) use self::{

@@ -1,6 +1,9 @@
 //! Programs that dial by themselves, through a relay.
 #![cfg(feature = "relay")]
 
+#[cfg(all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs")))]
+mod tls;
+
 use nettrace::{
     Failure, NetTrace, TraceSink,
     record::{EndReason, TcpConnTrace},

@@ -22,7 +22,7 @@ pub(crate) fn rustls_failure(error: &Error) -> Failure {
 
 /// Returns the code of an error of rustls that a server meets, where an alert about a certificate refers to the
 /// server's own.
-#[cfg(feature = "server")]
+#[cfg(any(feature = "relay", feature = "server"))]
 pub(crate) fn server_failure(error: &Error) -> Failure {
     match error {
         Error::NoCertificatesPresented => Failure::TlsClientCertificateRequired,

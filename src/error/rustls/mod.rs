@@ -10,7 +10,7 @@ use std::{error, io};
 
 use rustls::{CertificateError, Error};
 
-#[cfg(feature = "server")]
+#[cfg(any(feature = "relay", feature = "server"))]
 pub(crate) use self::failure_code::server_failure;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub(crate) use self::readable_error::ReadableError;

@@ -30,7 +30,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64},
     },
 };
-use tracing::dispatcher;
+use tracing::{dispatcher, level_filters::LevelFilter};
 
 /// The head of a request that is handed to a client or came to a server.
 pub(crate) struct RequestHead<'a> {
@@ -158,6 +158,9 @@ fn served_request(_: &Core, _: &RequestHead<'_>) -> Option<RecordId> {
 /// Returns the identifier of the current span of `tracing`.
 #[inline]
 fn current_span() -> Option<NonZeroU64> {
+    if LevelFilter::current() == LevelFilter::OFF {
+        return None; // nobody collects spans
+    }
     dispatcher::get_default(|current| current.current_span().id().map(|span| span.into_non_zero_u64()))
 }
 

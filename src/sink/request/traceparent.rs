@@ -2,7 +2,7 @@
 
 use crate::record::Text;
 #[cfg(feature = "_record_requests")]
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// The name of the header field.
 #[cfg(feature = "_record_requests")]
@@ -20,12 +20,11 @@ impl Traceparent {
     /// Returns the `traceparent` of a request; `None` if there is none, more than one, or an invalid one.
     #[inline]
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        if headers.is_empty() {
-            return None;
-        }
-        let mut fields = headers.get_all(TRACEPARENT).iter();
-        let field = fields.next()?;
-        fields.next().is_none().then(|| Self::parse(field.as_bytes())).flatten()
+        // Parsed once: most requests have no such field, and the search is all that they pay.
+        static NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
+        let first = headers.get(&NAME)?;
+        let is_only = headers.get_all(&NAME).iter().count() == 1;
+        is_only.then(|| Self::parse(first.as_bytes())).flatten()
     }
 
     fn parse(field: &[u8]) -> Option<Self> {

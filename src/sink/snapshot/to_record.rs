@@ -24,6 +24,7 @@ use crate::{
         request::{
             extras::{PrevHop, RequestExtras, linked_groups},
             headers::CapturedHeaders,
+            origin::RequestOrigin,
             record::{RequestRecord, RequestRef, version_code},
             tags::Tags,
         },
@@ -91,8 +92,6 @@ pub(in crate::sink) fn request_and_links(
         _ if is_over_http2 && response.is_none() => version_code(Version::HTTP_2),
         version => version,
     };
-    let origin = record.origin.as_deref();
-    let served = origin.and_then(|origin| origin.served);
     let received = record.received.load(Relaxed);
     let decoded = record.decoded.load(Relaxed).checked_sub(1);
     let mut out = HttpReqTrace {
@@ -103,13 +102,9 @@ pub(in crate::sink) fn request_and_links(
         proxy_tls_tunnel: core.id(path.proxy_tls).into(),
         attempts: BoxedOrEmpty::new(),
         prev_hop: BoxedOrEmpty::new(),
-        triggered_by: core.id(served).into(),
-        traceparent: origin.and_then(|it| it.traceparent).map(|it| it.text()).unwrap_or_default().into(),
-        tracing_span: origin
-            .and_then(|it| it.span)
-            .map(|span| decimal(span.get()))
-            .unwrap_or_default()
-            .into(),
+        triggered_by: BoxedOrEmpty::new(),
+        traceparent: BoxedOrEmpty::new(),
+        tracing_span: BoxedOrEmpty::new(),
         tags: BoxedOrEmpty::new(),
         proto_major: version / 10,
         proto_minor: version % 10,
@@ -144,8 +139,19 @@ pub(in crate::sink) fn request_and_links(
     };
     out.truncated_fields.note("reqURL", record.url.original_bytes());
     out.truncated_fields.note("reqError", error_bytes);
-    let others = extras.map(|extras| extras.write_into(&mut out, core, times)).unwrap_or_default();
-    (out, RelatedRequests { cause: others.cause.or(served), ..others })
+    let served = record.origin.as_deref().and_then(|origin| write_origin(origin, &mut out, core));
+    let mut others = extras.map(|extras| extras.write_into(&mut out, core, times)).unwrap_or_default();
+    others.cause = others.cause.or(served);
+    (out, others)
+}
+
+/// Writes what the request belongs to into `out`. Returns the request for which it was made.
+#[inline(never)]
+fn write_origin(origin: &RequestOrigin, out: &mut HttpReqTrace, core: &Core) -> Option<RecordId> {
+    out.triggered_by = core.id(origin.served).into();
+    out.traceparent = origin.traceparent.map(|field| field.text()).unwrap_or_default().into();
+    out.tracing_span = origin.span.map(|span| decimal(span.get())).unwrap_or_default().into();
+    origin.served
 }
 
 /// A copy of a request's extras, taken out of the lock.
