@@ -67,8 +67,8 @@ pub struct HttpReqTrace {
     #[serde(rename = "streamID", skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<NonZeroU32>,
     /// The time in microseconds from when the request's body used up a window of HTTP/2 until the server allowed more (RFC
-    /// 9113 section 5.2). Waits for a window of the connection that other requests have used up are not included. Known
-    /// only if the request was read from the wire.
+    /// 9113 section 5.2). If other requests have used up the window of the connection, the time is included once the body
+    /// goes on. Known only if the request was read from the wire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_wait_us: Option<NonZeroU32>,
     /// When the request was handed to the client. For an accepted request, when its head had arrived and the service

@@ -221,6 +221,48 @@ async fn a_body_that_waits_for_a_window_has_the_time() {
     }
 }
 
+/// Returns a DATA frame of the first stream with that many bytes.
+const fn data<const LENGTH: usize>() -> [u8; LENGTH] {
+    let mut frame = [0; LENGTH];
+    let payload = LENGTH - 9;
+    frame[1] = (payload >> 8) as u8;
+    frame[2] = payload as u8;
+    frame[8] = 1;
+    frame
+}
+
+#[tokio::test]
+async fn a_body_that_waits_for_what_others_have_used_up_has_the_time() {
+    const fn headers(stream: u8) -> [u8; 12] {
+        [0, 0, 3, 1, 4, 0, 0, 0, stream, 0x83, 0x86, 0x84]
+    }
+    const fn last_data(stream: u8) -> [u8; 10] {
+        [0, 0, 1, 0, 1, 0, 0, 0, stream, 7]
+    }
+    const fn answer(stream: u8) -> [u8; 10] {
+        [0, 0, 1, 1, 5, 0, 0, 0, stream, 0x88]
+    }
+    /// The windows of streams are larger than that of the connection, which has 65,535 bytes.
+    const LARGE_WINDOWS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0xff, 0xff];
+    static FULL: [u8; 16_393] = data();
+    static ALMOST_FULL: [u8; 16_392] = data();
+    const MORE: &[u8] = &[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    const TURNS: &[Turn] = &[
+        (false, &[SETTINGS]),
+        (true, &[LARGE_WINDOWS]),
+        (false, &[&headers(1), &headers(3), &headers(5), &FULL, &FULL, &FULL, &ALMOST_FULL]),
+        (true, &[MORE]),
+        (false, &[&last_data(3)]),
+        (true, &[&answer(3), &answer(5), &answer(1)]),
+    ];
+    let sink = TraceSink::new();
+    conversation(&sink, TURNS).await;
+    let trace = finished(&sink).await;
+    let waits = trace.http_requests.iter().map(|request| request.window_wait_us.is_some());
+    // The second had to wait before it went on. Nothing says that the third, which sent no more, had anything to send.
+    assert_eq!(waits.collect::<Vec<_>>(), [true, true, false]);
+}
+
 #[tokio::test]
 async fn a_request_that_the_client_drops_is_cancelled() {
     let sink = TraceSink::new();

@@ -80,10 +80,10 @@ impl Streams {
                 }
             }
             Event::DataEnd { stream, flow, is_end } => {
+                self.data_sent(stream, flow, context);
                 if is_end {
                     self.request_end(stream, context);
                 }
-                self.data_sent(stream, flow, context);
             }
             Event::Reset { stream, code } => {
                 if let Some(exchange) = self.remove(stream, context) {
@@ -148,11 +148,19 @@ impl Streams {
 
     /// Takes what was sent from both windows.
     fn data_sent(&mut self, stream: u32, flow: u32, context: &WireContext) {
-        let flow = i64::from(flow);
+        let (flow, was_open) = (i64::from(flow), self.conn_window > 0);
         self.conn_window -= flow;
         let conn_window = self.conn_window;
-        if let Some(window) = self.get_mut(stream).and_then(|stream| stream.window.as_mut()) {
-            window.sent(flow, conn_window, context);
+        if let Some(stream) = self.get_mut(stream)
+            && let Some(waited) =
+                stream.window.as_mut().and_then(|window| window.sent(flow, conn_window, context))
+        {
+            stream.exchange.window_wait(waited);
+        }
+        if was_open && conn_window <= 0 {
+            let now = context.conn.now();
+            let windows = self.open.iter_mut().filter_map(|stream| stream.window.as_mut());
+            windows.for_each(|window| window.conn_used_up(now));
         }
     }
 

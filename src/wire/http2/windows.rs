@@ -10,23 +10,41 @@ pub(super) const INITIAL_WINDOW: i64 = 65_535;
 #[derive(Debug)]
 pub(super) struct SendWindow {
     left: i64,
-    /// Since when nothing may be sent.
-    closed: Option<Tick>,
+    closed: Option<Closed>,
     waited: Duration,
+    /// How long the window of the connection was used up by others since this stream last sent something. Whether the
+    /// body had to wait for it is known once it goes on.
+    maybe_waited: Duration,
+}
+
+/// Nothing may be sent.
+#[derive(Debug)]
+struct Closed {
+    since: Tick,
+    /// Whether other streams have used up the window of the connection.
+    by_others: bool,
 }
 
 impl SendWindow {
     pub(super) fn new(left: i64) -> Self {
-        SendWindow { left, closed: None, waited: Duration::ZERO }
+        SendWindow { left, closed: None, waited: Duration::ZERO, maybe_waited: Duration::ZERO }
     }
 
     /// Takes what was sent. `conn` is what is left of the connection's window after that. A wait begins if either window
-    /// is used up.
-    pub(super) fn sent(&mut self, bytes: i64, conn: i64, context: &WireContext) {
+    /// is used up. Returns how long the body has waited in all, if that was not known before.
+    pub(super) fn sent(&mut self, bytes: i64, conn: i64, context: &WireContext) -> Option<Duration> {
         self.left = self.left.saturating_sub(bytes);
-        if self.left.min(conn) <= 0 {
-            self.closed.get_or_insert_with(|| context.conn.now());
+        if self.left.min(conn) <= 0 && self.closed.as_ref().is_none_or(|closed| closed.by_others) {
+            self.closed = Some(Closed { since: context.conn.now(), by_others: false });
         }
+        let more = std::mem::take(&mut self.maybe_waited);
+        self.waited += more;
+        (!more.is_zero()).then_some(self.waited)
+    }
+
+    /// Records that other streams have used up the window of the connection.
+    pub(super) fn conn_used_up(&mut self, now: Tick) {
+        self.closed.get_or_insert(Closed { since: now, by_others: true });
     }
 
     /// Changes the window by what the server allows. Returns how long the body has waited in all, if a wait ends.
@@ -41,8 +59,13 @@ impl SendWindow {
     }
 
     fn reopened(&mut self, context: &WireContext) -> Option<Duration> {
-        let since = self.closed.take()?;
-        self.waited += context.conn.between(since, context.conn.now());
+        let Closed { since, by_others } = self.closed.take()?;
+        let waited = context.conn.between(since, context.conn.now());
+        if by_others {
+            self.maybe_waited += waited;
+            return None;
+        }
+        self.waited += waited;
         Some(self.waited)
     }
 }
