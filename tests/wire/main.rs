@@ -13,3 +13,5 @@ mod server;
 mod stopped;
 mod tls;
 mod tonic;
+#[cfg(target_os = "linux")]
+mod tshark;
