@@ -122,6 +122,7 @@ mod delegate_io;
 mod error;
 #[cfg(any(feature = "resolve", all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))))]
 mod file;
+mod graph;
 #[cfg(all(doc, feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod guides;
 #[cfg(feature = "resolve")]

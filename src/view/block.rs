@@ -2,7 +2,7 @@
 
 use super::style::{Line, Style};
 use super::text;
-use super::time_axis::TimeAxis;
+use crate::graph::TimeAxis;
 use crate::record::{EndReason, Failure};
 
 /// A request, or something that belongs to none, with what happened during it.

@@ -2,9 +2,9 @@
 
 use super::block::{Ending, Row};
 use super::dns;
-use super::index::{ConnSource, Index};
 use super::style::{Line, Style};
 use super::{suites, text};
+use crate::graph::{ConnSource, TraceGraph};
 use crate::record::{
     DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent,
     Text, TlsTunnelTrace, WireStop,
@@ -12,20 +12,20 @@ use crate::record::{
 
 /// Returns the rows of a dial in order: the lookup, each attempt, the tunnels. `used` is the connection that the
 /// request used; any other established one is marked as unused.
-pub(super) fn dial_rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>) -> Vec<Row> {
-    let mut rows = dns::lookup_rows(index, dial);
-    let mut attempts: Vec<_> = index.tcp_of(dial).iter().filter(|conn| !conn.from_resolver).collect();
-    attempts.sort_by_key(|conn| index.times.at(conn.handshake_begin_at));
+pub(super) fn dial_rows(graph: &TraceGraph<'_>, dial: &DialTrace, used: Option<&str>) -> Vec<Row> {
+    let mut rows = dns::lookup_rows(graph, dial);
+    let mut attempts: Vec<_> = graph.tcp_of(dial).iter().filter(|conn| !conn.from_resolver).collect();
+    attempts.sort_by_key(|conn| graph.times.at(conn.handshake_begin_at));
     for conn in &attempts {
         let failed_dial = Some(dial).filter(|_| attempts.len() == 1);
-        let mut row = attempt_row(index, conn, failed_dial);
+        let mut row = attempt_row(graph, conn, failed_dial);
         // Of a foreign connector only begin and end of the whole are known.
         if conn.handshake_begin_at == dial.dial_begin_at {
             if dial.is_lookup_unobserved() && conn.unix_path.is_empty() {
                 row.label = "tcp+dns".into();
                 row.notes.item(Style::Dim, "includes name lookup");
             }
-            row.move_begin(index.times.at(dial.resolve_end_at));
+            row.move_begin(graph.times.at(dial.resolve_end_at));
         }
         if conn.layer == "application" {
             row.notes.item(Style::Dim, "includes any TLS handshake");
@@ -36,12 +36,12 @@ pub(super) fn dial_rows(index: &Index<'_>, dial: &DialTrace, used: Option<&str>)
         rows.push(row);
     }
     if attempts.is_empty()
-        && (rows.is_empty() || dns::has_addresses(index, dial))
+        && (rows.is_empty() || dns::has_addresses(graph, dial))
         && (dial.is_lookup_unobserved() || !failed_before_connecting(dial))
     {
-        rows.push(unobserved_attempts_row(index, dial));
+        rows.push(unobserved_attempts_row(graph, dial));
     }
-    let mut tunnels: Vec<Row> = attempts.iter().flat_map(|conn| tunnel_rows(index, conn)).collect();
+    let mut tunnels: Vec<Row> = attempts.iter().flat_map(|conn| tunnel_rows(graph, conn)).collect();
     tunnels.sort_by_key(Row::begin);
     rows.extend(tunnels);
     rows
@@ -56,8 +56,8 @@ fn failed_before_connecting(dial: &DialTrace) -> bool {
 }
 
 /// Returns a row for attempts that were not observed, as when a foreign connector failed.
-fn unobserved_attempts_row(index: &Index<'_>, dial: &DialTrace) -> Row {
-    let times = index.times;
+fn unobserved_attempts_row(graph: &TraceGraph<'_>, dial: &DialTrace) -> Row {
+    let times = graph.times;
     let ending =
         Ending { reason: dial.end_reason.as_ref(), failure: dial.failure.as_ref(), text: &dial.dial_err };
     let end = times.at(dial.dial_end_at);
@@ -80,42 +80,42 @@ fn unobserved_attempts_row(index: &Index<'_>, dial: &DialTrace) -> Row {
 }
 
 /// Returns the rows of a connection's dial, or of the connection alone if its dial is not in the trace.
-pub(super) fn source_rows(index: &Index<'_>, source: ConnSource<'_>, used: Option<&str>) -> Vec<Row> {
+pub(super) fn source_rows(graph: &TraceGraph<'_>, source: ConnSource<'_>, used: Option<&str>) -> Vec<Row> {
     match source {
-        ConnSource::Dial(dial) => dial_rows(index, dial, used),
+        ConnSource::Dial(dial) => dial_rows(graph, dial, used),
         ConnSource::Conn(conn) => {
-            [attempt_row(index, conn, None)].into_iter().chain(tunnel_rows(index, conn)).collect()
+            [attempt_row(graph, conn, None)].into_iter().chain(tunnel_rows(graph, conn)).collect()
         }
     }
 }
 
 /// Returns the CONNECT requests over the connections that are drawn with `source`.
 pub(super) fn connects<'i>(
-    index: &'i Index<'_>,
+    graph: &'i TraceGraph<'_>,
     source: ConnSource<'i>,
 ) -> impl Iterator<Item = &'i HttpReqTrace> {
     let (of_dial, alone) = match source {
-        ConnSource::Dial(dial) => (index.tcp_of(dial), None),
+        ConnSource::Dial(dial) => (graph.tcp_of(dial), None),
         ConnSource::Conn(conn) => (&[][..], Some(conn)),
     };
     let conns = of_dial.iter().copied().filter(|conn| !conn.from_resolver).chain(alone);
-    conns.flat_map(|conn| index.connects_of(conn).iter().copied())
+    conns.flat_map(|conn| graph.connects_of(conn).iter().copied())
 }
 
 /// Returns the rows of the handshakes over a connection: TLS, CONNECT and SOCKS.
 pub(super) fn tunnel_rows<'i>(
-    index: &'i Index<'_>,
+    graph: &'i TraceGraph<'_>,
     conn: &'i TcpConnTrace,
 ) -> impl Iterator<Item = Row> + 'i {
-    let socks = conn.socks.iter().map(|handshake| socks_row(index, handshake));
-    let connects = index.connects_of(conn).iter().map(|request| connect_row(index, request));
-    let tunnels = index.tunnels_of(conn).iter().map(|tunnel| tls_row(index, tunnel));
+    let socks = conn.socks.iter().map(|handshake| socks_row(graph, handshake));
+    let connects = graph.connects_of(conn).iter().map(|request| connect_row(graph, request));
+    let tunnels = graph.tunnels_of(conn).iter().map(|tunnel| tls_row(graph, tunnel));
     tunnels.chain(connects).chain(socks)
 }
 
 /// Returns the row of a CONNECT request.
-fn connect_row(index: &Index<'_>, request: &HttpReqTrace) -> Row {
-    let times = index.times;
+fn connect_row(graph: &TraceGraph<'_>, request: &HttpReqTrace) -> Row {
+    let times = graph.times;
     let ending = Ending {
         reason: request.end_reason.as_ref(),
         failure: request.failure.as_ref(),
@@ -136,8 +136,8 @@ fn connect_row(index: &Index<'_>, request: &HttpReqTrace) -> Row {
     row
 }
 
-fn socks_row(index: &Index<'_>, handshake: &SocksTrace) -> Row {
-    let times = index.times;
+fn socks_row(graph: &TraceGraph<'_>, handshake: &SocksTrace) -> Row {
+    let times = graph.times;
     let ending = Ending {
         reason: handshake.end_reason.as_ref().filter(|reason| **reason != EndReason::Closed),
         failure: handshake.failure.as_ref(),
@@ -156,8 +156,12 @@ fn socks_row(index: &Index<'_>, handshake: &SocksTrace) -> Row {
 }
 
 /// Returns the row of a TCP handshake. The Go package records the error of a failed one with its dial.
-pub(super) fn attempt_row(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: Option<&DialTrace>) -> Row {
-    let times = index.times;
+pub(super) fn attempt_row(
+    graph: &TraceGraph<'_>,
+    conn: &TcpConnTrace,
+    failed_dial: Option<&DialTrace>,
+) -> Row {
+    let times = graph.times;
     let (begin, end) = (times.at(conn.handshake_begin_at), times.at(conn.handshake_end_at));
     let mut ending = Ending {
         reason: conn.end_reason.as_ref(),
@@ -189,8 +193,8 @@ pub(super) fn attempt_row(index: &Index<'_>, conn: &TcpConnTrace, failed_dial: O
 }
 
 /// Returns the row of a TLS handshake. How an established tunnel ended is shown with its connection and requests.
-pub(super) fn tls_row(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
-    let times = index.times;
+pub(super) fn tls_row(graph: &TraceGraph<'_>, tunnel: &TlsTunnelTrace) -> Row {
+    let times = graph.times;
     let (begin, end) = (times.at(tunnel.handshake_begin_at), times.at(tunnel.handshake_end_at));
     let is_established = end.is_some() && tunnel.handshake_err.is_empty();
     let ending = Ending {
@@ -201,7 +205,7 @@ pub(super) fn tls_row(index: &Index<'_>, tunnel: &TlsTunnelTrace) -> Row {
     let is_running = end.is_none() && ending.reason.is_none() && !ending.is_failure();
     let end = end.or_else(|| times.at(tunnel.close_at)).or(times.end.filter(|_| is_running));
     let mut row = Row::new("tls", Style::Tls, begin, end);
-    if index.is_to_proxy(tunnel) {
+    if graph.is_to_proxy(tunnel) {
         row.notes.push(Style::Plain, "with the proxy");
     }
     session(&mut row.notes, tunnel);

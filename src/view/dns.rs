@@ -3,33 +3,33 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::block::{Ending, Row};
-use super::index::Index;
 use super::style::{Line, Style};
 use super::text;
+use crate::graph::TraceGraph;
 use crate::record::{
     DialTrace, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, Failure, ResolverDialTrace,
 };
 
 /// Returns the rows of a dial's lookup: one for the whole, one for each message, and one for each nameserver that could
 /// not be queried. Empty if no name was looked up.
-pub(super) fn lookup_rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
+pub(super) fn lookup_rows(graph: &TraceGraph<'_>, dial: &DialTrace) -> Vec<Row> {
     let host = host_of(&dial.dst_address);
     let mut parts: Vec<Row> =
-        index.queries_of(dial).iter().flat_map(|query| exchange_rows(index, query, host)).collect();
-    parts.extend(dial.resolver_dials.iter().filter_map(|attempt| failed_nameserver(index, attempt)));
-    parts.extend(unrecorded_exchanges(index, dial));
+        graph.queries_of(dial).iter().flat_map(|query| exchange_rows(graph, query, host)).collect();
+    parts.extend(dial.resolver_dials.iter().filter_map(|attempt| failed_nameserver(graph, attempt)));
+    parts.extend(unrecorded_exchanges(graph, dial));
     parts.sort_by_key(|row| row.begin().unwrap_or(i64::MAX));
     parts.extend(skipped_nameservers(dial));
 
-    let (began, ended) = (index.times.at(dial.resolve_begin_at), index.times.at(dial.resolve_end_at));
+    let (began, ended) = (graph.times.at(dial.resolve_begin_at), graph.times.at(dial.resolve_end_at));
     if parts.is_empty() && began.is_none() {
         return parts;
     }
-    let asked = dial.resolver_dials.iter().filter_map(|attempt| index.times.at(attempt.dial_begin_at));
+    let asked = dial.resolver_dials.iter().filter_map(|attempt| graph.times.at(attempt.dial_begin_at));
     let begin = began.or_else(|| asked.chain(parts.iter().filter_map(Row::begin)).min());
     let is_running = began.is_some() && ended.is_none() && dial.end_reason.is_none();
     let end = match ended {
-        None if is_running => index.times.end,
+        None if is_running => graph.times.end,
         None => parts.iter().filter_map(Row::end).max(),
         known => known,
     };
@@ -37,7 +37,7 @@ pub(super) fn lookup_rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
     whole.notes.push(Style::Plain, host);
     if is_running {
         whole.notes.item(Style::Warn, "still running");
-    } else if index.tcp_of(dial).iter().all(|conn| conn.from_resolver) && !has_addresses(index, dial) {
+    } else if graph.tcp_of(dial).iter().all(|conn| conn.from_resolver) && !has_addresses(graph, dial) {
         // Without an address the error of the dial is that of the lookup.
         let (reason, failure) = (dial.end_reason.as_ref(), dial.failure.as_ref());
         whole.append_ending(&Ending { reason, failure, text: &dial.dial_err });
@@ -49,18 +49,18 @@ pub(super) fn lookup_rows(index: &Index<'_>, dial: &DialTrace) -> Vec<Row> {
 }
 
 /// Returns `true` if the lookup of a dial is complete and its messages contain addresses.
-pub(super) fn has_addresses(index: &Index<'_>, dial: &DialTrace) -> bool {
-    let replies = index.queries_of(dial).iter().flat_map(|query| &query.dns_reply_msgs);
+pub(super) fn has_addresses(graph: &TraceGraph<'_>, dial: &DialTrace) -> bool {
+    let replies = graph.queries_of(dial).iter().flat_map(|query| &query.dns_reply_msgs);
     let mut answers = replies.filter(|reply| reply.ignored.is_empty()).flat_map(|reply| &reply.answers);
-    let is_over = index.times.at(dial.resolve_end_at) < index.times.at(dial.dial_end_at).or(index.times.end);
+    let is_over = graph.times.at(dial.resolve_end_at) < graph.times.at(dial.dial_end_at).or(graph.times.end);
     !dial.resolve_end_at.is_undefined()
         && is_over
         && answers.any(|answer| matches!(answer.r#type, DnsResType::A | DnsResType::Aaaa))
 }
 
 /// Returns the rows of the messages over one connection to a nameserver. The name is left out where it is `host`.
-pub(super) fn exchange_rows(index: &Index<'_>, query: &DnsQueryTrace, host: &str) -> Vec<Row> {
-    let server = server(index, query);
+pub(super) fn exchange_rows(graph: &TraceGraph<'_>, query: &DnsQueryTrace, host: &str) -> Vec<Row> {
+    let server = server(graph, query);
     let mut rows = Vec::with_capacity(query.dns_query_msgs.len());
     let replies = &query.dns_reply_msgs;
     let mut is_used = vec![false; replies.len()];
@@ -75,10 +75,10 @@ pub(super) fn exchange_rows(index: &Index<'_>, query: &DnsQueryTrace, host: &str
             is_used[at] = true;
             &replies[at]
         });
-        rows.push(query_row(index, query, message, reply, &server, host));
+        rows.push(query_row(graph, query, message, reply, &server, host));
     }
     for reply in replies.iter().zip(is_used).filter(|(_, is_used)| !is_used).map(|(reply, _)| reply) {
-        let at = index.times.at(reply.recv_at);
+        let at = graph.times.at(reply.recv_at);
         let mut row = Row::part("", Style::Warn, at, None);
         row.notes.push(Style::Plain, &server.name);
         let why = if reply.ignored.is_empty() { "nothing asked for it" } else { &reply.ignored };
@@ -96,20 +96,20 @@ struct Nameserver<'a> {
 }
 
 /// Returns the nameserver at the other end of the connection.
-fn server<'a>(index: &Index<'a>, query: &DnsQueryTrace) -> Nameserver<'a> {
+fn server<'a>(graph: &TraceGraph<'a>, query: &DnsQueryTrace) -> Nameserver<'a> {
     let id = &query.connection;
-    if let Some(conn) = index.trace.udp_conns.get(id) {
+    if let Some(conn) = graph.trace.udp_conns.get(id) {
         return Nameserver {
             name: address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port),
-            closed_at: index.times.at(conn.conn_close_at),
+            closed_at: graph.times.at(conn.conn_close_at),
             failure: conn.failure.as_ref(),
             error: &conn.conn_err,
         };
     }
-    match index.trace.tcp_conns.get(id) {
+    match graph.trace.tcp_conns.get(id) {
         Some(conn) => Nameserver {
             name: format!("tcp {}", address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)),
-            closed_at: index.times.at(conn.conn_close_at),
+            closed_at: graph.times.at(conn.conn_close_at),
             failure: conn.failure.as_ref(),
             error: &conn.conn_err,
         },
@@ -118,18 +118,18 @@ fn server<'a>(index: &Index<'a>, query: &DnsQueryTrace) -> Nameserver<'a> {
 }
 
 fn query_row(
-    index: &Index<'_>,
+    graph: &TraceGraph<'_>,
     query: &DnsQueryTrace,
     message: &DnsQueryMsg,
     reply: Option<&DnsReplyMsg>,
     server: &Nameserver<'_>,
     host: &str,
 ) -> Row {
-    let sent = index.times.at(message.sent_at);
-    let received = reply.map(|reply| index.times.at(reply.recv_at));
+    let sent = graph.times.at(message.sent_at);
+    let received = reply.map(|reply| graph.times.at(reply.recv_at));
     let is_running = reply.is_none() && query.end_reason.is_none() && server.closed_at.is_none();
     let end = received.unwrap_or_else(|| {
-        index.times.at(query.end_at).or(server.closed_at).or(index.times.end.filter(|_| is_running))
+        graph.times.at(query.end_at).or(server.closed_at).or(graph.times.end.filter(|_| is_running))
     });
     let question = message.questions.first();
     let kind = question.map_or("?", |question| match &question.r#type {
@@ -214,12 +214,12 @@ fn mnemonic(code: &DnsRCode) -> &str {
 }
 
 /// Returns the row of a nameserver that could not be reached.
-fn failed_nameserver(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<Row> {
+fn failed_nameserver(graph: &TraceGraph<'_>, attempt: &ResolverDialTrace) -> Option<Row> {
     let ending = Ending { reason: None, failure: attempt.failure.as_ref(), text: &attempt.dial_err };
     if !ending.is_failure() {
         return None;
     }
-    let times = index.times;
+    let times = graph.times;
     let mut row = Row::part("✗", Style::Bad, times.at(attempt.dial_begin_at), times.at(attempt.dial_end_at));
     row.notes.push(Style::Plain, &attempt.nameserver);
     row.append_ending(&ending);
@@ -227,17 +227,17 @@ fn failed_nameserver(index: &Index<'_>, attempt: &ResolverDialTrace) -> Option<R
 }
 
 /// Returns the rows of connections to nameservers whose messages were not recorded.
-fn unrecorded_exchanges<'i>(index: &'i Index<'_>, dial: &DialTrace) -> impl Iterator<Item = Row> + 'i {
-    let times = index.times;
-    let udp = index.udp_of(dial).iter().filter(|conn| conn.from_resolver).map(|conn| {
+fn unrecorded_exchanges<'i>(graph: &'i TraceGraph<'_>, dial: &DialTrace) -> impl Iterator<Item = Row> + 'i {
+    let times = graph.times;
+    let udp = graph.udp_of(dial).iter().filter(|conn| conn.from_resolver).map(|conn| {
         let span = (conn.socket_create_at, conn.conn_close_at);
         (&conn.trace_id, "udp", &conn.addr_tuple, span, conn.total_sent_bytes, conn.total_recv_bytes)
     });
-    let tcp = index.tcp_of(dial).iter().filter(|conn| conn.from_resolver && conn.connected).map(|conn| {
+    let tcp = graph.tcp_of(dial).iter().filter(|conn| conn.from_resolver && conn.connected).map(|conn| {
         let span = (conn.handshake_begin_at, conn.conn_close_at);
         (&conn.trace_id, "tcp", &conn.addr_tuple, span, conn.total_sent_bytes, conn.total_recv_bytes)
     });
-    let unseen = udp.chain(tcp).filter(|(id, ..)| !index.has_messages(id.as_str()));
+    let unseen = udp.chain(tcp).filter(|(id, ..)| !graph.has_messages(id.as_str()));
     unseen.map(move |(_, kind, addrs, (begin, end), sent, received)| {
         let mut row = Row::part(kind, Style::Dns, times.at(begin), times.at(end));
         row.notes.push(Style::Plain, address(&addrs.dst_ip, addrs.dst_port));

@@ -10,28 +10,26 @@
 //! Any trace can be drawn, including those of the Go package. Text from the network (names, URLs, error texts) cannot
 //! control the terminal: control characters are printed as escapes.
 
-// An `Index` decides with which request each record is drawn. `request`, `conn`, `dns` and `unattributed` turn records
+// An `TraceGraph` decides with which request each record is drawn. `request`, `conn`, `dns` and `unattributed` turn records
 // into `Block`s of rows, and the `Renderer` prints those.
 mod bar;
 mod block;
 mod conn;
 mod dns;
 mod grpc;
-mod index;
 mod renderer;
 mod request;
 mod style;
 mod suites;
 mod text;
-mod time_axis;
 mod unattributed;
 
 use std::{collections::HashMap, fmt, iter};
 
 use self::block::Block;
-use self::index::Index;
 use self::renderer::Renderer;
 use self::style::{Line, Palette, Style};
+use crate::graph::TraceGraph;
 use crate::record::{Dropped, NetTrace};
 
 /// Draws a trace: what happened in each request, to scale within the request.
@@ -85,15 +83,15 @@ impl Waterfall<'_> {
 
 impl fmt::Display for Waterfall<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let index = Index::new(self.trace);
+        let graph = TraceGraph::new(self.trace);
         let palette = Palette { color: self.color, ascii: self.ascii };
-        let renderer = Renderer::new(palette, self.width, index.times.coarse);
+        let renderer = Renderer::new(palette, self.width, graph.times.coarse);
         let mut is_first = true;
         if self.heading {
-            renderer.title(f, &heading(&index), &Line::default())?;
+            renderer.title(f, &heading(&graph), &Line::default())?;
             is_first = false;
         }
-        let groups = groups(&index, self.headers);
+        let groups = groups(&graph, self.headers);
         if groups.is_empty() {
             if !is_first {
                 writeln!(f)?;
@@ -133,31 +131,31 @@ struct Group {
 
 /// Returns everything to be drawn, ordered by begin. Requests that were made while another one was answered follow that
 /// one.
-fn groups(index: &Index<'_>, headers: bool) -> Vec<Group> {
-    let chains = index.chains().into_iter().map(|chain| {
+fn groups(graph: &TraceGraph<'_>, headers: bool) -> Vec<Group> {
+    let chains = graph.chains().into_iter().map(|chain| {
         let hops = chain.iter().enumerate();
-        let blocks: Vec<Block> = hops.map(|(hop, at)| request::block(index, *at, hop, headers)).collect();
+        let blocks: Vec<Block> = hops.map(|(hop, at)| request::block(graph, *at, hop, headers)).collect();
         let mut sum = Line::default();
         if let [first, .., last] = blocks.as_slice() {
-            let total = block::total(Some(first.begin), Some(last.end), index.times);
+            let total = block::total(Some(first.begin), Some(last.end), graph.times);
             let redirects = text::count(blocks.len() - 1, "redirect");
             sum.push(Style::Plain, format!("{redirects} followed, {total} in all"));
         }
         Group { begin: blocks.first().map_or(0, |block| block.begin), requests: chain, blocks, sum }
     });
-    let unattributed = unattributed::blocks(index).into_iter();
+    let unattributed = unattributed::blocks(graph).into_iter();
     let unattributed =
         unattributed.map(|block| Group { begin: block.begin, blocks: vec![block], ..Group::default() });
     let mut groups: Vec<Group> = chains.chain(unattributed).collect();
     groups.sort_by_key(|group| group.begin);
-    after_what_they_were_made_for(index, groups)
+    after_what_they_were_made_for(graph, groups)
 }
 
-fn after_what_they_were_made_for(index: &Index<'_>, groups: Vec<Group>) -> Vec<Group> {
+fn after_what_they_were_made_for(graph: &TraceGraph<'_>, groups: Vec<Group>) -> Vec<Group> {
     let requests = groups.iter().enumerate();
     let requests = requests.flat_map(|(place, group)| group.requests.iter().map(move |at| (*at, place)));
     let place_of: HashMap<usize, usize> = requests.collect();
-    let served_in = |group: &Group| place_of.get(&index.served_by(*group.requests.first()?)?).copied();
+    let served_in = |group: &Group| place_of.get(&graph.served_by(*group.requests.first()?)?).copied();
     let (mut first, mut after) = (Vec::new(), HashMap::<usize, Vec<Group>>::new());
     for (place, group) in groups.into_iter().enumerate() {
         match served_in(&group).filter(|served_in| *served_in != place) {
@@ -169,15 +167,15 @@ fn after_what_they_were_made_for(index: &Index<'_>, groups: Vec<Group>) -> Vec<G
     first.into_iter().flat_map(with_those_after).collect()
 }
 
-fn heading(index: &Index<'_>) -> Line {
-    let trace = index.trace;
+fn heading(graph: &TraceGraph<'_>) -> Line {
+    let trace = graph.trace;
     let mut line = Line::default();
     line.push(Style::Strong, &trace.description);
     if !trace.trace_begin_at.is_undefined() {
         line.item(Style::Dim, trace.trace_begin_at.to_string());
     }
     let counts = [
-        (trace.http_requests.iter().filter(|request| !index.is_connect(request)).count(), "request"),
+        (trace.http_requests.iter().filter(|request| !graph.is_connect(request)).count(), "request"),
         (trace.tcp_conns.iter().filter(|conn| conn.connected && !conn.from_resolver).count(), "connection"),
     ];
     for (count, thing) in counts {

@@ -3,40 +3,40 @@
 use super::block::{Block, Ending, Row, Section, total};
 use super::conn;
 use super::grpc;
-use super::index::{ConnSource, Index};
 use super::style::{Line, Style};
 use super::text;
+use crate::graph::{ConnSource, TraceGraph};
 use crate::record::{Attempt, Failure, HttpReqTrace, TcpConnTrace};
 
 /// Returns the block of the request with this index. `hop` is the number of redirects that led to it.
-pub(super) fn block(index: &Index<'_>, at: usize, hop: usize, headers: bool) -> Block {
-    let request = &index.trace.http_requests[at];
-    let conn = index.trace.tcp_conns.get(&request.tcp_conn);
-    let mut rows = connect_rows(index, at);
-    let span = TimeSpan::new(index, request, &rows);
-    if let Some(row) = blocked_row(index, request, &rows, &span) {
+pub(super) fn block(graph: &TraceGraph<'_>, at: usize, hop: usize, headers: bool) -> Block {
+    let request = &graph.trace.http_requests[at];
+    let conn = graph.trace.tcp_conns.get(&request.tcp_conn);
+    let mut rows = connect_rows(graph, at);
+    let span = TimeSpan::new(graph, request, &rows);
+    if let Some(row) = blocked_row(graph, request, &rows, &span) {
         rows.insert(0, row);
     }
-    rows.extend(exchange_rows(index, at, &rows, &span));
+    rows.extend(exchange_rows(graph, at, &rows, &span));
     let ending = ending(request);
     let mut block = Block {
         title: title(request, &ending, &span, hop),
         total: Line::default(),
-        facts: facts(index, at, conn),
+        facts: facts(graph, at, conn),
         begin: span.begin.unwrap_or_default(),
         end: span.end.or(span.begin).unwrap_or_default(),
         rows,
-        sections: index
+        sections: graph
             .earlier_sources(at)
             .iter()
-            .map(|source| earlier_section(index, request, *source))
+            .map(|source| earlier_section(graph, request, *source))
             .collect(),
-        remarks: remarks(index, request, &ending),
+        remarks: remarks(graph, request, &ending),
     };
-    block.total.push(Style::Strong, total(span.begin, span.end, index.times));
+    block.total.push(Style::Strong, total(span.begin, span.end, graph.times));
     if headers {
-        let sources = index.own_sources(at).iter().chain(index.earlier_sources(at));
-        let connects = sources.flat_map(|source| conn::connects(index, *source));
+        let sources = graph.own_sources(at).iter().chain(graph.earlier_sources(at));
+        let connects = sources.flat_map(|source| conn::connects(graph, *source));
         block.remarks.splice(0..0, connects.chain([request]).flat_map(header_fields));
     }
     block.append_errors(&request.req_error)
@@ -50,8 +50,8 @@ struct TimeSpan {
 }
 
 impl TimeSpan {
-    fn new(index: &Index<'_>, request: &HttpReqTrace, connecting: &[Row]) -> TimeSpan {
-        let times = index.times;
+    fn new(graph: &TraceGraph<'_>, request: &HttpReqTrace, connecting: &[Row]) -> TimeSpan {
+        let times = graph.times;
         let begin = times.at(request.req_sent_at);
         let known = times.at(request.end_at);
         // The Go package writes neither end nor end reason of a request, and never `connAcquiredAt`.
@@ -65,7 +65,7 @@ impl TimeSpan {
                 let seen = [request.resp_body_end_at, request.resp_recv_at, request.req_body_end_at];
                 let seen = seen.into_iter().filter_map(|time| times.at(time));
                 let last = seen.chain(connecting.iter().filter_map(Row::end)).max().or(begin);
-                body_end(index, request).max(last)
+                body_end(graph, request).max(last)
             }
             known => known,
         };
@@ -74,13 +74,13 @@ impl TimeSpan {
 }
 
 /// Returns when the last byte of the response was read from the socket, if no other request shared the connection.
-fn body_end(index: &Index<'_>, request: &HttpReqTrace) -> Option<i64> {
-    if !index.is_only_on(&request.tcp_conn) {
+fn body_end(graph: &TraceGraph<'_>, request: &HttpReqTrace) -> Option<i64> {
+    if !graph.is_only_on(&request.tcp_conn) {
         return None;
     }
-    let conn = index.trace.tcp_conns.get(&request.tcp_conn)?;
+    let conn = graph.trace.tcp_conns.get(&request.tcp_conn)?;
     let ops = conn.socket_trace.as_ref()?.socket_ops.iter();
-    ops.filter(|op| op.data_len > 0).filter_map(|op| index.times.at(op.return_at)).max()
+    ops.filter(|op| op.data_len > 0).filter_map(|op| graph.times.at(op.return_at)).max()
 }
 
 fn ending(request: &HttpReqTrace) -> Ending<'_> {
@@ -93,11 +93,11 @@ fn ending(request: &HttpReqTrace) -> Ending<'_> {
 
 /// Returns the rows of what the request did to get a connection: its dials, and tunnels over connections that are not
 /// in the trace.
-fn connect_rows(index: &Index<'_>, at: usize) -> Vec<Row> {
-    let used = used_conn(&index.trace.http_requests[at]);
+fn connect_rows(graph: &TraceGraph<'_>, at: usize) -> Vec<Row> {
+    let used = used_conn(&graph.trace.http_requests[at]);
     let mut rows: Vec<Row> =
-        index.own_sources(at).iter().flat_map(|source| conn::source_rows(index, *source, used)).collect();
-    rows.extend(index.tunnels_without_conn(at).iter().map(|tunnel| conn::tls_row(index, tunnel)));
+        graph.own_sources(at).iter().flat_map(|source| conn::source_rows(graph, *source, used)).collect();
+    rows.extend(graph.tunnels_without_conn(at).iter().map(|tunnel| conn::tls_row(graph, tunnel)));
     rows
 }
 
@@ -106,19 +106,19 @@ fn used_conn(request: &HttpReqTrace) -> Option<&str> {
 }
 
 /// Returns the section for the dial of a connection that the request is the first to use but did not cause.
-fn earlier_section(index: &Index<'_>, request: &HttpReqTrace, source: ConnSource<'_>) -> Section {
-    let rows = conn::source_rows(index, source, used_conn(request));
+fn earlier_section(graph: &TraceGraph<'_>, request: &HttpReqTrace, source: ConnSource<'_>) -> Section {
+    let rows = conn::source_rows(graph, source, used_conn(request));
     let mut title = Line::default();
     let (verb, id, begin) = match source {
         ConnSource::Dial(dial) => ("dialled", &dial.trace_id, dial.dial_begin_at),
         ConnSource::Conn(conn) => ("connected", &conn.trace_id, conn.handshake_begin_at),
     };
-    let begin = index.times.at(begin).or_else(|| rows.iter().filter_map(Row::begin).min());
-    let sent = index.times.at(request.req_sent_at);
+    let begin = graph.times.at(begin).or_else(|| rows.iter().filter_map(Row::begin).min());
+    let sent = graph.times.at(request.req_sent_at);
     let ahead = sent.zip(begin).map(|(sent, begin)| sent.saturating_sub(begin));
     match ahead {
         Some(ahead @ 0..) => {
-            let ahead = text::duration(ahead, index.times.coarse);
+            let ahead = text::duration(ahead, graph.times.coarse);
             title.push(Style::Plain, format!("{verb} {ahead} before this request"));
         }
         _ => title.push(Style::Plain, format!("{verb} not by this request")),
@@ -131,17 +131,17 @@ fn earlier_section(index: &Index<'_>, request: &HttpReqTrace, source: ConnSource
     }
     title.item(Style::Dim, id.as_str());
     let end = match source {
-        ConnSource::Dial(dial) => index.times.at(dial.dial_end_at),
-        ConnSource::Conn(conn) => index.times.at(conn.handshake_end_at),
+        ConnSource::Dial(dial) => graph.times.at(dial.dial_end_at),
+        ConnSource::Conn(conn) => graph.times.at(conn.handshake_end_at),
     };
-    title.item(Style::Plain, total(begin, end, index.times));
+    title.item(Style::Plain, total(begin, end, graph.times));
     Section { title, rows }
 }
 
 /// Returns the row of the time in which the request waited for a connection and none of its own dials was active.
-fn blocked_row(index: &Index<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Option<Row> {
+fn blocked_row(graph: &TraceGraph<'_>, request: &HttpReqTrace, own: &[Row], span: &TimeSpan) -> Option<Row> {
     let begin = span.begin.filter(|_| !request.accepted)?;
-    let acquired = index.times.at(request.conn_acquired_at);
+    let acquired = graph.times.at(request.conn_acquired_at);
     // Some clients, and the Go package, do not record when a request got a connection. An answered one had one.
     let is_unanswered = request.resp_recv_at.is_undefined();
     let is_known = acquired.is_some() || is_unanswered && (request.end_reason.is_some() || span.is_running);
@@ -198,10 +198,10 @@ impl Labels {
 }
 
 /// Returns the rows of sending, waiting and receiving.
-fn exchange_rows(index: &Index<'_>, request: usize, own: &[Row], span: &TimeSpan) -> Vec<Row> {
-    let at = |time| index.times.at(time);
-    let made_rows = made_rows(index, request);
-    let request = &index.trace.http_requests[request];
+fn exchange_rows(graph: &TraceGraph<'_>, request: usize, own: &[Row], span: &TimeSpan) -> Vec<Row> {
+    let at = |time| graph.times.at(time);
+    let made_rows = made_rows(graph, request);
+    let request = &graph.trace.http_requests[request];
     let mut rows = Vec::new();
     let labels = Labels::new(request);
     let head = at(request.resp_recv_at);
@@ -232,12 +232,12 @@ fn exchange_rows(index: &Index<'_>, request: usize, own: &[Row], span: &TimeSpan
         let mut row = Row::new(labels.wait, Style::Wait, Some(begin), head.or(span.end));
         for interim in &request.informational {
             let after =
-                at(interim.recv_at).map(|at| text::duration(at.saturating_sub(begin), index.times.coarse));
+                at(interim.recv_at).map(|at| text::duration(at.saturating_sub(begin), graph.times.coarse));
             row.notes.item(Style::Plain, text::status(interim.status));
             row.notes.word(Style::Dim, after.map(|after| format!("after {after}")).unwrap_or_default());
         }
         if let Some(first) = at(request.first_byte_at) {
-            let after = text::duration(first.saturating_sub(begin), index.times.coarse);
+            let after = text::duration(first.saturating_sub(begin), graph.times.coarse);
             row.notes.item(Style::Dim, format!("first byte after {after}"));
         }
         rows.push(row);
@@ -260,13 +260,13 @@ fn exchange_rows(index: &Index<'_>, request: usize, own: &[Row], span: &TimeSpan
 }
 
 /// Returns a row for each request that was made while this one was answered.
-fn made_rows(index: &Index<'_>, request: usize) -> Vec<Row> {
+fn made_rows(graph: &TraceGraph<'_>, request: usize) -> Vec<Row> {
     /// How many have a row.
     const MAX_ROWS: usize = 32;
-    let made = index.made_for(request);
+    let made = graph.made_for(request);
     let row = |at: &usize| {
-        let made = &index.trace.http_requests[*at];
-        let span = TimeSpan::new(index, made, &[]);
+        let made = &graph.trace.http_requests[*at];
+        let span = TimeSpan::new(graph, made, &[]);
         let mut row = Row::part("call", Style::Wait, span.begin, span.end);
         row.notes = title(made, &ending(made), &span, 0);
         row.notes.word(Style::Dim, made.trace_id.as_str());
@@ -325,12 +325,12 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &TimeSpan, hop: usiz
     title
 }
 
-fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
-    let request = &index.trace.http_requests[at];
+fn facts(graph: &TraceGraph<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
+    let request = &graph.trace.http_requests[at];
     let mut facts = Line::default();
     facts.item(Style::Dim, request.trace_id.as_str());
-    if let Some(served) = index.served_by(at) {
-        facts.word(Style::Dim, format!("for {}", index.trace.http_requests[served].trace_id));
+    if let Some(served) = graph.served_by(at) {
+        facts.word(Style::Dim, format!("for {}", graph.trace.http_requests[served].trace_id));
     }
     if request.resp_status_code != 0 && request.proto_major > 0 {
         facts.item(Style::Plain, version(request));
@@ -339,22 +339,22 @@ fn facts(index: &Index<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
         }
     }
     // The Go package links only the first request on a connection to its tunnel.
-    let below = || index.last_tunnel_of(&request.tcp_conn);
-    if let Some(tunnel) = index.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
+    let below = || graph.last_tunnel_of(&request.tcp_conn);
+    if let Some(tunnel) = graph.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
         facts.item(Style::Plain, text::shortened(conn::tls_version(tunnel)));
     }
     match conn {
         Some(conn) => {
-            facts.item(Style::Plain, conn_description(index, at, conn));
+            facts.item(Style::Plain, conn_description(graph, at, conn));
             facts.word(Style::Dim, conn.trace_id.as_str());
-            if let Some(age) = age(index, request, conn) {
+            if let Some(age) = age(graph, request, conn) {
                 facts.word(Style::Dim, format!("({age} old)"));
             }
             facts.word(Style::Plain, conn::endpoints(conn));
             conn::kernel_facts(&mut facts, conn);
             conn::wire_facts(&mut facts, conn);
         }
-        None if index.own_sources(at).iter().any(ConnSource::is_established) => {}
+        None if graph.own_sources(at).iter().any(ConnSource::is_established) => {}
         // An answered request had a connection, though it is unknown which.
         None if request.tcp_conn.is_undefined() && request.resp_status_code == 0 => {
             facts.item(Style::Plain, "no connection");
@@ -376,17 +376,17 @@ fn version(request: &HttpReqTrace) -> String {
 }
 
 /// Describes the connection: whether it was made for this request or used before.
-fn conn_description(index: &Index<'_>, at: usize, conn: &TcpConnTrace) -> &'static str {
-    let request = &index.trace.http_requests[at];
-    if index.own_sources(at).iter().any(|source| source.has_made(conn)) {
+fn conn_description(graph: &TraceGraph<'_>, at: usize, conn: &TcpConnTrace) -> &'static str {
+    let request = &graph.trace.http_requests[at];
+    if graph.own_sources(at).iter().any(|source| source.has_made(conn)) {
         return "new connection";
     }
-    if !conn.reused && index.earlier_sources(at).iter().any(ConnSource::is_unattributed) {
+    if !conn.reused && graph.earlier_sources(at).iter().any(ConnSource::is_unattributed) {
         return "connection";
     }
-    match index.trace.dials.get(&conn.from_dial) {
+    match graph.trace.dials.get(&conn.from_dial) {
         _ if request.accepted => "accepted connection",
-        _ if conn.reused || age(index, request, conn).is_some() => "reused connection",
+        _ if conn.reused || age(graph, request, conn).is_some() => "reused connection",
         // It was dialled for a request that then used another connection.
         Some(_) => "connection dialled for another request",
         None => "connection",
@@ -394,9 +394,9 @@ fn conn_description(index: &Index<'_>, at: usize, conn: &TcpConnTrace) -> &'stat
 }
 
 /// Returns for how long the connection had been open when the request was sent.
-fn age(index: &Index<'_>, request: &HttpReqTrace, conn: &TcpConnTrace) -> Option<String> {
-    let (opened, sent) = (index.times.at(conn.handshake_end_at)?, index.times.at(request.req_sent_at)?);
-    (sent > opened).then(|| text::duration(sent.saturating_sub(opened), index.times.coarse))
+fn age(graph: &TraceGraph<'_>, request: &HttpReqTrace, conn: &TcpConnTrace) -> Option<String> {
+    let (opened, sent) = (graph.times.at(conn.handshake_end_at)?, graph.times.at(request.req_sent_at)?);
+    (sent > opened).then(|| text::duration(sent.saturating_sub(opened), graph.times.coarse))
 }
 
 /// Returns the lines of the header fields, as curl shows them: `>` sent, `<` received.
@@ -417,7 +417,7 @@ fn header_fields(request: &HttpReqTrace) -> impl Iterator<Item = Line> + '_ {
     })
 }
 
-fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Vec<Line> {
+fn remarks(graph: &TraceGraph<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Vec<Line> {
     let mut remarks = Vec::new();
     if !request.tags.is_empty() {
         let mut line = Line::default();
@@ -436,7 +436,7 @@ fn remarks(index: &Index<'_>, request: &HttpReqTrace, ending: &Ending<'_>) -> Ve
         let is_refused = is_refused(attempt);
         line.push(Style::Plain, if is_refused { "not processed on" } else { "the kept connection" });
         line.word(Style::Dim, attempt.tcp_conn.as_str());
-        if let Some(conn) = index.trace.tcp_conns.get(&attempt.tcp_conn) {
+        if let Some(conn) = graph.trace.tcp_conns.get(&attempt.tcp_conn) {
             line.word(Style::Plain, conn::endpoints(conn));
         }
         if !is_refused {

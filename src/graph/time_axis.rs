@@ -4,12 +4,12 @@ use crate::record::{NetTrace, Timestamp};
 
 /// Converts relative and absolute times to nanoseconds since the trace began.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TimeAxis {
+pub(crate) struct TimeAxis {
     begin: Option<i128>,
     /// When the trace was taken.
-    pub(super) end: Option<i64>,
+    pub(crate) end: Option<i64>,
     /// Whether all times of the trace are whole milliseconds.
-    pub(super) coarse: bool,
+    pub(crate) coarse: bool,
 }
 
 /// The maximum distance from the begin of the trace (73 years). Times beyond it are clamped, so that differences never
@@ -17,7 +17,7 @@ pub(super) struct TimeAxis {
 const MAX_NANOS: i64 = i64::MAX / 4;
 
 impl TimeAxis {
-    pub(super) fn new(trace: &NetTrace) -> Self {
+    pub(crate) fn new(trace: &NetTrace) -> Self {
         let mut times =
             TimeAxis { begin: trace.trace_begin_at.unix_nanos(), end: None, coarse: is_coarse(trace) };
         times.end = times.at(trace.trace_end_at);
@@ -25,7 +25,7 @@ impl TimeAxis {
     }
 
     /// Returns the nanoseconds since the trace began, negative before. Returns `None` for an undefined time.
-    pub(super) fn at(&self, time: Timestamp) -> Option<i64> {
+    pub(crate) fn at(&self, time: Timestamp) -> Option<i64> {
         if let Some(nanos) = time.relative_nanos() {
             return Some(i64::try_from(nanos).map_or(MAX_NANOS, |nanos| nanos.min(MAX_NANOS)));
         }

@@ -7,13 +7,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use http::Uri;
 
-use super::Index;
+use super::TraceGraph;
 use crate::record::HttpReqTrace;
 
-impl Index<'_> {
+impl TraceGraph<'_> {
     /// Returns the indexes of the requests, grouped in chains of redirects. A chain begins with the request that no
     /// redirect led to. The chains are ordered by that request.
-    pub(in crate::view) fn chains(&self) -> Vec<Vec<usize>> {
+    pub(crate) fn chains(&self) -> Vec<Vec<usize>> {
         let requests = &self.trace.http_requests;
         let drawn = || requests.iter().enumerate().filter(|(_, request)| !self.is_connect(request));
         let by_id: HashMap<&str, usize> =

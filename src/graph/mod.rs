@@ -1,17 +1,21 @@
-//! Decides with which request each record of a trace is drawn.
+//! [`TraceGraph`]: what belongs to what in a trace.
+//!
+//! A trace is lists of records that refer to each other by identifier, in one direction. Whoever draws or explains a
+//! trace follows them in both, and needs to know to which request a dial, a connection or a tunnel belongs.
 //!
 //! Traces of this crate link all records. In those of the Go package a failed request has no connection and a dial no
 //! request, so that some links must be guessed from targets and times. Each dial, each request and each connection of a
-//! dial is drawn exactly once, whatever the links of a trace are. The work is linear in the number of records, except
+//! dial has exactly one place, whatever the links of a trace are. The work is linear in the number of records, except
 //! for sorting.
 
 mod chains;
+mod time_axis;
 
 use std::collections::{HashMap, HashSet};
 
 use http::Uri;
 
-use super::time_axis::TimeAxis;
+pub(crate) use self::time_axis::TimeAxis;
 use crate::record::{
     DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, Record, TcpConnTrace, TlsTunnelTrace, TraceId,
     TraceList, UdpConnTrace,
@@ -19,10 +23,10 @@ use crate::record::{
 
 type Groups<'a, T> = HashMap<&'a str, Vec<&'a T>>;
 
-/// A trace, with the place of each record in the drawing.
-pub(super) struct Index<'a> {
-    pub(super) trace: &'a NetTrace,
-    pub(super) times: TimeAxis,
+/// A trace, with the place of each of its records.
+pub(crate) struct TraceGraph<'a> {
+    pub(crate) trace: &'a NetTrace,
+    pub(crate) times: TimeAxis,
     tcp_of_dial: Groups<'a, TcpConnTrace>,
     udp_of_dial: Groups<'a, UdpConnTrace>,
     queries_of_dial: Groups<'a, DnsQueryTrace>,
@@ -38,21 +42,21 @@ pub(super) struct Index<'a> {
     /// The rows that are drawn with each request, by the index of the request.
     placements: HashMap<usize, Placement<'a>>,
     /// The dials and connections that belong to no request.
-    pub(super) unattributed: Vec<ConnSource<'a>>,
+    pub(crate) unattributed: Vec<ConnSource<'a>>,
     /// The tunnels that belong to no request and no drawn connection.
-    pub(super) unattributed_tunnels: Vec<&'a TlsTunnelTrace>,
+    pub(crate) unattributed_tunnels: Vec<&'a TlsTunnelTrace>,
     with_messages: HashSet<&'a str>,
 }
 
 /// Where a connection comes from: its dial, or the connection itself if its dial is not in the trace.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum ConnSource<'a> {
+pub(crate) enum ConnSource<'a> {
     Dial(&'a DialTrace),
     Conn(&'a TcpConnTrace),
 }
 
 impl ConnSource<'_> {
-    pub(super) fn is_established(&self) -> bool {
+    pub(crate) fn is_established(&self) -> bool {
         match self {
             ConnSource::Dial(dial) => !dial.established_conn.is_undefined(),
             ConnSource::Conn(conn) => conn.connected,
@@ -60,14 +64,14 @@ impl ConnSource<'_> {
     }
 
     /// Returns `true` if no request is known to have caused it.
-    pub(super) fn is_unattributed(&self) -> bool {
+    pub(crate) fn is_unattributed(&self) -> bool {
         match self {
             ConnSource::Dial(dial) => dial.triggered_by.is_undefined(),
             ConnSource::Conn(_) => true,
         }
     }
 
-    pub(super) fn has_made(&self, conn: &TcpConnTrace) -> bool {
+    pub(crate) fn has_made(&self, conn: &TcpConnTrace) -> bool {
         match self {
             ConnSource::Dial(dial) => !dial.trace_id.is_undefined() && dial.trace_id == conn.from_dial,
             ConnSource::Conn(own) => std::ptr::eq(*own, conn),
@@ -94,10 +98,10 @@ struct ConnUsers {
     first: Option<(i64, usize)>,
 }
 
-impl<'a> Index<'a> {
-    pub(super) fn new(trace: &'a NetTrace) -> Self {
+impl<'a> TraceGraph<'a> {
+    pub(crate) fn new(trace: &'a NetTrace) -> Self {
         let times = TimeAxis::new(trace);
-        let mut index = Index {
+        let mut graph = TraceGraph {
             trace,
             times,
             tcp_of_dial: group(&trace.tcp_conns, |conn| conn.from_dial.as_str()),
@@ -114,60 +118,60 @@ impl<'a> Index<'a> {
             unattributed_tunnels: Vec::new(),
             with_messages: trace.dns_queries.iter().map(|query| query.connection.as_str()).collect(),
         };
-        index.count_users();
-        index.claim_connects();
-        index.find_made_for();
-        index.find_first_users();
-        index.claim_dials();
-        index.claim_conns();
-        index.claim_tunnels();
-        index
+        graph.count_users();
+        graph.claim_connects();
+        graph.find_made_for();
+        graph.find_first_users();
+        graph.claim_dials();
+        graph.claim_conns();
+        graph.claim_tunnels();
+        graph
     }
 
     /// Returns the TCP connections of a dial, established or not, to the destination or to a nameserver.
-    pub(super) fn tcp_of(&self, dial: &DialTrace) -> &[&'a TcpConnTrace] {
+    pub(crate) fn tcp_of(&self, dial: &DialTrace) -> &[&'a TcpConnTrace] {
         self.of_dial(&self.tcp_of_dial, dial)
     }
 
-    pub(super) fn udp_of(&self, dial: &DialTrace) -> &[&'a UdpConnTrace] {
+    pub(crate) fn udp_of(&self, dial: &DialTrace) -> &[&'a UdpConnTrace] {
         self.of_dial(&self.udp_of_dial, dial)
     }
 
-    pub(super) fn queries_of(&self, dial: &DialTrace) -> &[&'a DnsQueryTrace] {
+    pub(crate) fn queries_of(&self, dial: &DialTrace) -> &[&'a DnsQueryTrace] {
         self.of_dial(&self.queries_of_dial, dial)
     }
 
-    pub(super) fn tunnels_of(&self, conn: &TcpConnTrace) -> &[&'a TlsTunnelTrace] {
+    pub(crate) fn tunnels_of(&self, conn: &TcpConnTrace) -> &[&'a TlsTunnelTrace] {
         if is_first(&self.trace.tcp_conns, conn) { of(&self.tunnels_of_conn, &conn.trace_id) } else { &[] }
     }
 
     /// Returns the CONNECT requests that are drawn as part of a connection.
-    pub(super) fn connects_of(&self, conn: &TcpConnTrace) -> &[&'a HttpReqTrace] {
+    pub(crate) fn connects_of(&self, conn: &TcpConnTrace) -> &[&'a HttpReqTrace] {
         if is_first(&self.trace.tcp_conns, conn) { of(&self.connects_of_conn, &conn.trace_id) } else { &[] }
     }
 
     /// Returns the last tunnel over the connection with this identifier.
-    pub(super) fn last_tunnel_of(&self, conn: &TraceId) -> Option<&'a TlsTunnelTrace> {
+    pub(crate) fn last_tunnel_of(&self, conn: &TraceId) -> Option<&'a TlsTunnelTrace> {
         of(&self.tunnels_of_conn, conn).last().copied()
     }
 
     /// Returns `true` if the connection served a single request.
-    pub(super) fn is_only_on(&self, conn: &TraceId) -> bool {
+    pub(crate) fn is_only_on(&self, conn: &TraceId) -> bool {
         self.users.get(conn.as_str()).is_some_and(|users| users.count == 1)
     }
 
     /// Returns `true` if the request is a CONNECT that is drawn as part of its connection.
-    pub(super) fn is_connect(&self, request: &HttpReqTrace) -> bool {
+    pub(crate) fn is_connect(&self, request: &HttpReqTrace) -> bool {
         self.connects.contains(&std::ptr::from_ref(request))
     }
 
     /// Returns the indexes of the requests that were made while this one, an accepted one, was answered.
-    pub(super) fn made_for(&self, request: usize) -> &[usize] {
+    pub(crate) fn made_for(&self, request: usize) -> &[usize] {
         self.made_for.get(&request).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the index of the accepted request that was being answered when the request with this index was made.
-    pub(super) fn served_by(&self, request: usize) -> Option<usize> {
+    pub(crate) fn served_by(&self, request: usize) -> Option<usize> {
         let (requests, request) = (&self.trace.http_requests, &self.trace.http_requests[request]);
         if request.accepted || request.triggered_by.is_undefined() || self.is_connect(request) {
             return None;
@@ -176,28 +180,28 @@ impl<'a> Index<'a> {
     }
 
     /// Returns `true` if a tunnel ends at a proxy.
-    pub(super) fn is_to_proxy(&self, tunnel: &TlsTunnelTrace) -> bool {
+    pub(crate) fn is_to_proxy(&self, tunnel: &TlsTunnelTrace) -> bool {
         self.proxy_tunnels.contains(tunnel.trace_id.as_str())
     }
 
     /// Returns the dials and connections that the request with this index caused.
-    pub(super) fn own_sources(&self, request: usize) -> &[ConnSource<'a>] {
+    pub(crate) fn own_sources(&self, request: usize) -> &[ConnSource<'a>] {
         self.placements.get(&request).map_or(&[], |placement| &placement.own)
     }
 
     /// Returns the dials and connections that made the connection of a request, which is the first to use it but did
     /// not cause them.
-    pub(super) fn earlier_sources(&self, request: usize) -> &[ConnSource<'a>] {
+    pub(crate) fn earlier_sources(&self, request: usize) -> &[ConnSource<'a>] {
         self.placements.get(&request).map_or(&[], |placement| &placement.earlier)
     }
 
     /// Returns the tunnels of a request whose connection is not in the trace.
-    pub(super) fn tunnels_without_conn(&self, request: usize) -> &[&'a TlsTunnelTrace] {
+    pub(crate) fn tunnels_without_conn(&self, request: usize) -> &[&'a TlsTunnelTrace] {
         self.placements.get(&request).map_or(&[], |placement| &placement.tunnels)
     }
 
     /// Returns `true` if the DNS messages of a connection are in the trace.
-    pub(super) fn has_messages(&self, conn: &str) -> bool {
+    pub(crate) fn has_messages(&self, conn: &str) -> bool {
         self.with_messages.contains(conn)
     }
 

@@ -1,4 +1,4 @@
-//! The index of traces that are made by hand: what is drawn where.
+//! The graph of traces that are made by hand: what belongs to what.
 
 use super::*;
 use crate::record::{HttpHeaderField, Timestamp};
@@ -48,11 +48,11 @@ fn dials_of_requests_that_failed_are_found_by_their_target() {
         DialTrace { triggered_by: "b".into(), ..dial("d5", "elsewhere:1", 6) },
     ];
     let trace = NetTrace { http_requests: requests.into(), dials: dials.into(), ..NetTrace::default() };
-    let index = Index::new(&trace);
-    assert_eq!(ids(index.own_sources(0)), ["d1"]);
-    assert_eq!(ids(index.own_sources(1)), ["d5"]);
-    assert_eq!(ids(index.own_sources(2)), ["d3"]);
-    assert_eq!(ids(&index.unattributed), ["d2", "d4"]);
+    let graph = TraceGraph::new(&trace);
+    assert_eq!(ids(graph.own_sources(0)), ["d1"]);
+    assert_eq!(ids(graph.own_sources(1)), ["d5"]);
+    assert_eq!(ids(graph.own_sources(2)), ["d3"]);
+    assert_eq!(ids(&graph.unattributed), ["d2", "d4"]);
 }
 
 #[test]
@@ -66,13 +66,13 @@ fn a_dial_belongs_to_the_first_request_on_its_connection() {
     trace.tcp_conns =
         vec![TcpConnTrace { trace_id: "conn".into(), from_dial: "d".into(), ..TcpConnTrace::default() }]
             .into();
-    let index = Index::new(&trace);
-    assert_eq!((ids(index.own_sources(1)), index.own_sources(0).len()), (vec!["d"], 0));
+    let graph = TraceGraph::new(&trace);
+    assert_eq!((ids(graph.own_sources(1)), graph.own_sources(0).len()), (vec!["d"], 0));
 
     trace.dials.iter_mut().for_each(|dial| dial.dial_begin_at = Timestamp::relative(0));
-    let index = Index::new(&trace);
-    assert_eq!(ids(index.earlier_sources(1)), ["d"], "it began before any request was sent");
-    assert_eq!((index.own_sources(1).len(), index.unattributed.len()), (0, 0));
+    let graph = TraceGraph::new(&trace);
+    assert_eq!(ids(graph.earlier_sources(1)), ["d"], "it began before any request was sent");
+    assert_eq!((graph.own_sources(1).len(), graph.unattributed.len()), (0, 0));
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn redirects_form_chains() {
         hop("d", "b"),
         hop("e", "e"),
     ]);
-    assert_eq!(Index::new(&trace).chains(), [vec![0, 2, 3], vec![1], vec![4], vec![5]]);
+    assert_eq!(TraceGraph::new(&trace).chains(), [vec![0, 2, 3], vec![1], vec![4], vec![5]]);
     let trace = trace_of(vec![hop("a", "b"), hop("b", "a")]);
-    assert_eq!(Index::new(&trace).chains(), [vec![0, 1]]);
+    assert_eq!(TraceGraph::new(&trace).chains(), [vec![0, 1]]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn unlinked_redirects_are_chained_by_their_location() {
         request("c", "http://h:81/y", 1),
         request("d", "https://other/", 1),
     ]);
-    assert_eq!(Index::new(&trace).chains(), [vec![0, 1, 3], vec![2]]);
+    assert_eq!(TraceGraph::new(&trace).chains(), [vec![0, 1, 3], vec![2]]);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn records_without_references_are_unattributed() {
         dials: vec![DialTrace::default()].into(),
         ..NetTrace::default()
     };
-    let index = Index::new(&trace);
-    assert!(index.tcp_of(&trace.dials[0]).is_empty());
-    assert_eq!(index.unattributed.len(), 2);
+    let graph = TraceGraph::new(&trace);
+    assert!(graph.tcp_of(&trace.dials[0]).is_empty());
+    assert_eq!(graph.unattributed.len(), 2);
 }
