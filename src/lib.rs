@@ -120,6 +120,8 @@ mod connected;
 #[cfg(any(feature = "connect", feature = "tls"))]
 mod delegate_io;
 mod error;
+#[cfg(feature = "explain")]
+pub mod explain;
 #[cfg(any(feature = "resolve", all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))))]
 mod file;
 mod graph;
@@ -127,6 +129,7 @@ mod graph;
 pub mod guides;
 #[cfg(feature = "resolve")]
 mod net;
+mod readable;
 pub mod record;
 mod scoped;
 mod sink;

@@ -1,8 +1,8 @@
 //! The elements of a drawing: blocks of rows with a common scale.
 
 use super::style::{Line, Style};
-use super::text;
 use crate::graph::TimeAxis;
+use crate::readable;
 use crate::record::{EndReason, Failure};
 
 /// A request, or something that belongs to none, with what happened during it.
@@ -130,7 +130,7 @@ impl Ending<'_> {
     pub(super) fn code(&self) -> String {
         match (self.failure, self.reason) {
             (Some(Failure::Unknown(unknown)), _) if unknown.text() == self.text => "unknown_failure".into(),
-            (Some(failure), _) => text::shortened(failure.as_str()).into_owned(),
+            (Some(failure), _) => readable::shortened(failure.as_str()).into_owned(),
             (None, Some(EndReason::Timeout)) => "timeout".into(),
             (None, _) => "failed".into(),
         }
@@ -173,7 +173,7 @@ impl Ending<'_> {
 /// Formats a duration for a title.
 pub(super) fn total(begin: Option<i64>, end: Option<i64>, times: TimeAxis) -> String {
     match (begin, end) {
-        (Some(begin), Some(end)) => text::duration(end.saturating_sub(begin).max(0), times.coarse),
+        (Some(begin), Some(end)) => readable::duration(end.saturating_sub(begin).max(0), times.coarse),
         _ => String::new(),
     }
 }

@@ -3,8 +3,9 @@
 use super::block::{Ending, Row};
 use super::dns;
 use super::style::{Line, Style};
-use super::{suites, text};
+use super::suites;
 use crate::graph::{ConnSource, TraceGraph};
+use crate::readable;
 use crate::record::{
     DialTrace, EndReason, Failure, HttpReqTrace, PeerCert, SocksTrace, TcpConnTrace, TcpInfo, TcpInfoEvent,
     Text, TlsTunnelTrace, WireStop,
@@ -127,7 +128,7 @@ fn connect_row(graph: &TraceGraph<'_>, request: &HttpReqTrace) -> Row {
     let mut row = Row::new("proxy", Style::Tcp, times.at(request.req_sent_at), end);
     row.notes.push(Style::Plain, format!("CONNECT {}", request.req_url));
     if request.resp_status_code != 0 {
-        row.notes.item(Style::Plain, text::status(request.resp_status_code));
+        row.notes.item(Style::Plain, readable::status(request.resp_status_code));
     }
     if is_running {
         row.notes.item(Style::Warn, "no answer yet");
@@ -267,7 +268,7 @@ pub(super) fn remote(conn: &TcpConnTrace) -> String {
     if conn.unix_path.is_empty() {
         dns::address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
     } else {
-        text::shortened(&conn.unix_path).into_owned()
+        readable::shortened(&conn.unix_path).into_owned()
     }
 }
 
@@ -288,7 +289,7 @@ pub(super) fn kernel_facts(facts: &mut Line, conn: &TcpConnTrace) {
     }
     let Some(info) = conn.tcp_info.last().filter(|_| conn.connected) else { return };
     if let Some(rtt) = info.rtt_us {
-        facts.item(Style::Plain, format!("rtt {}", text::duration(i64::from(rtt) * 1_000, false)));
+        facts.item(Style::Plain, format!("rtt {}", readable::duration(i64::from(rtt) * 1_000, false)));
     }
     retransmissions(facts, info, "segment");
 }
@@ -303,7 +304,7 @@ pub(super) fn wire_facts(facts: &mut Line, conn: &TcpConnTrace) {
         // An orderly shutdown, as servers do it to connections of a certain age.
         let style = if go_away.error == "NO_ERROR" { Style::Dim } else { Style::Warn };
         facts.item(style, format!("GOAWAY from the {side}: {}", go_away.error));
-        facts.word(Style::Plain, text::shortened(&go_away.debug_data));
+        facts.word(Style::Plain, readable::shortened(&go_away.debug_data));
     }
     if let Some(reason) = wire.stop_reason.as_ref().filter(|reason| **reason != WireStop::Upgraded) {
         facts.item(Style::Dim, format!("HTTP not read to the end ({reason})"));
@@ -323,7 +324,7 @@ fn nat_addresses(conn: &TcpConnTrace) -> Option<String> {
 
 fn retransmissions(line: &mut Line, info: &TcpInfo, what: &str) {
     if let Some(again) = info.total_retrans.filter(|again| *again > 0) {
-        line.item(Style::Warn, format!("{} sent again", text::count(again as usize, what)));
+        line.item(Style::Warn, format!("{} sent again", readable::count(again as usize, what)));
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use super::block::{Ending, Row};
 use super::style::{Line, Style};
-use super::text;
 use crate::graph::TraceGraph;
+use crate::readable;
 use crate::record::{
     DialTrace, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, Failure, ResolverDialTrace,
 };
@@ -154,7 +154,7 @@ fn query_row(
             let ending = Ending {
                 reason: query.end_reason.as_ref(),
                 failure: query.failure.as_ref().or(server.failure),
-                text: &text::shortened(server.error),
+                text: &readable::shortened(server.error),
             };
             row.style = Style::Warn;
             row.notes.item(Style::Warn, "no reply");
@@ -241,7 +241,7 @@ fn unrecorded_exchanges<'i>(graph: &'i TraceGraph<'_>, dial: &DialTrace) -> impl
     unseen.map(move |(_, kind, addrs, (begin, end), sent, received)| {
         let mut row = Row::part(kind, Style::Dns, times.at(begin), times.at(end));
         row.notes.push(Style::Plain, address(&addrs.dst_ip, addrs.dst_port));
-        let sizes = format!("{} sent, {} received", text::bytes(sent), text::bytes(received));
+        let sizes = format!("{} sent, {} received", readable::bytes(sent), readable::bytes(received));
         row.notes.item(Style::Dim, sizes);
         row
     })
@@ -263,8 +263,8 @@ fn skipped_nameservers(dial: &DialTrace) -> impl Iterator<Item = Row> + '_ {
 pub(super) fn address(ip: &str, port: u16) -> String {
     match (ip, port) {
         ("", 0) => "?".into(),
-        (ip, port) if ip.contains(':') => format!("[{}]:{port}", text::shortened(ip)),
-        (ip, port) => format!("{}:{port}", text::shortened(ip)),
+        (ip, port) if ip.contains(':') => format!("[{}]:{port}", readable::shortened(ip)),
+        (ip, port) => format!("{}:{port}", readable::shortened(ip)),
     }
 }
 

@@ -21,7 +21,6 @@ mod renderer;
 mod request;
 mod style;
 mod suites;
-mod text;
 mod unattributed;
 
 use std::{collections::HashMap, fmt, iter};
@@ -30,6 +29,7 @@ use self::block::Block;
 use self::renderer::Renderer;
 use self::style::{Line, Palette, Style};
 use crate::graph::TraceGraph;
+use crate::readable;
 use crate::record::{Dropped, NetTrace};
 
 /// Draws a trace: what happened in each request, to scale within the request.
@@ -138,7 +138,7 @@ fn groups(graph: &TraceGraph<'_>, headers: bool) -> Vec<Group> {
         let mut sum = Line::default();
         if let [first, .., last] = blocks.as_slice() {
             let total = block::total(Some(first.begin), Some(last.end), graph.times);
-            let redirects = text::count(blocks.len() - 1, "redirect");
+            let redirects = readable::count(blocks.len() - 1, "redirect");
             sum.push(Style::Plain, format!("{redirects} followed, {total} in all"));
         }
         Group { begin: blocks.first().map_or(0, |block| block.begin), requests: chain, blocks, sum }
@@ -179,7 +179,7 @@ fn heading(graph: &TraceGraph<'_>) -> Line {
         (trace.tcp_conns.iter().filter(|conn| conn.connected && !conn.from_resolver).count(), "connection"),
     ];
     for (count, thing) in counts {
-        line.item(Style::Dim, text::count(count, thing));
+        line.item(Style::Dim, readable::count(count, thing));
     }
     line
 }
@@ -194,7 +194,7 @@ fn dropped(dropped: &Dropped) -> Line {
     ];
     let counts = counts.into_iter().filter(|(count, _)| *count > 0);
     let counts: Vec<_> =
-        counts.map(|(n, thing)| text::count(usize::try_from(n).unwrap_or(usize::MAX), thing)).collect();
+        counts.map(|(n, thing)| readable::count(usize::try_from(n).unwrap_or(usize::MAX), thing)).collect();
     let mut line = Line::default();
     if !counts.is_empty() {
         line.push(

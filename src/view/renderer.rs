@@ -5,7 +5,7 @@ use std::fmt;
 use super::bar::{Scale, tick_step};
 use super::block::{Block, Row};
 use super::style::{Line, Palette, Style};
-use super::text;
+use crate::readable;
 
 /// Prints blocks in columns: `  label  bar  duration  notes`.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +98,7 @@ impl Renderer {
         self.palette.line(f, &label)?;
         self.indent(f, LABEL_COLUMNS.saturating_sub(label.width()))?;
         self.bar(f, row, ruler)?;
-        let duration = row.duration.map(|nanos| text::duration(nanos, self.coarse)).unwrap_or_default();
+        let duration = row.duration.map(|nanos| readable::duration(nanos, self.coarse)).unwrap_or_default();
         let notes = row.notes.wrap(self.width - FIXED_COLUMNS - self.bar);
         if notes.is_empty() && duration.is_empty() {
             return writeln!(f);
@@ -169,7 +169,7 @@ impl Ruler {
         let mut next = Some(step).filter(|step| span > 0 && !(renderer.coarse && *step < 1_000_000));
         while let Some(at) = next.filter(|at| *at < span) {
             let column = (i128::from(at) * scale.columns as i128 / i128::from(span)) as usize;
-            let label = text::round_duration(at);
+            let label = readable::round_duration(at);
             if column + label.chars().count() <= scale.columns {
                 marks.push((column, label));
             }

@@ -4,8 +4,8 @@ use super::block::{Block, Ending, Row, Section, total};
 use super::conn;
 use super::grpc;
 use super::style::{Line, Style};
-use super::text;
 use crate::graph::{ConnSource, TraceGraph};
+use crate::readable;
 use crate::record::{Attempt, Failure, HttpReqTrace, TcpConnTrace};
 
 /// Returns the block of the request with this index. `hop` is the number of redirects that led to it.
@@ -118,7 +118,7 @@ fn earlier_section(graph: &TraceGraph<'_>, request: &HttpReqTrace, source: ConnS
     let ahead = sent.zip(begin).map(|(sent, begin)| sent.saturating_sub(begin));
     match ahead {
         Some(ahead @ 0..) => {
-            let ahead = text::duration(ahead, graph.times.coarse);
+            let ahead = readable::duration(ahead, graph.times.coarse);
             title.push(Style::Plain, format!("{verb} {ahead} before this request"));
         }
         _ => title.push(Style::Plain, format!("{verb} not by this request")),
@@ -220,9 +220,9 @@ fn exchange_rows(graph: &TraceGraph<'_>, request: usize, own: &[Row], span: &Tim
     {
         let until = if is_stuck { span.end } else { sent };
         let mut row = Row::new(labels.send, Style::Send, Some(ready), until);
-        row.notes.push(Style::Plain, text::bytes(request.req_content_len));
+        row.notes.push(Style::Plain, readable::bytes(request.req_content_len));
         if let Some(waited) = request.window_wait_us {
-            let waited = text::duration(i64::from(waited.get()) * 1_000, false);
+            let waited = readable::duration(i64::from(waited.get()) * 1_000, false);
             row.notes.item(Style::Warn, format!("{waited} blocked by flow control"));
         }
         rows.push(row);
@@ -231,13 +231,13 @@ fn exchange_rows(graph: &TraceGraph<'_>, request: usize, own: &[Row], span: &Tim
         let begin = sent.unwrap_or(ready).min(head.unwrap_or(i64::MAX));
         let mut row = Row::new(labels.wait, Style::Wait, Some(begin), head.or(span.end));
         for interim in &request.informational {
-            let after =
-                at(interim.recv_at).map(|at| text::duration(at.saturating_sub(begin), graph.times.coarse));
-            row.notes.item(Style::Plain, text::status(interim.status));
+            let after = at(interim.recv_at)
+                .map(|at| readable::duration(at.saturating_sub(begin), graph.times.coarse));
+            row.notes.item(Style::Plain, readable::status(interim.status));
             row.notes.word(Style::Dim, after.map(|after| format!("after {after}")).unwrap_or_default());
         }
         if let Some(first) = at(request.first_byte_at) {
-            let after = text::duration(first.saturating_sub(begin), graph.times.coarse);
+            let after = readable::duration(first.saturating_sub(begin), graph.times.coarse);
             row.notes.item(Style::Dim, format!("first byte after {after}"));
         }
         rows.push(row);
@@ -276,7 +276,7 @@ fn made_rows(graph: &TraceGraph<'_>, request: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = made.iter().take(MAX_ROWS).map(row).collect();
     if made.len() > MAX_ROWS {
         let mut row = Row::part("", Style::Dim, None, None);
-        row.notes.push(Style::Dim, format!("and {}", text::count(made.len() - MAX_ROWS, "more request")));
+        row.notes.push(Style::Dim, format!("and {}", readable::count(made.len() - MAX_ROWS, "more request")));
         rows.push(row);
     }
     rows
@@ -286,12 +286,15 @@ fn received(notes: &mut Line, request: &HttpReqTrace) {
     let decoded = request.resp_content_len;
     match request.resp_encoded_len {
         Some(encoded) if encoded != decoded => {
-            notes.push(Style::Plain, format!("{}, decoded {}", text::bytes(encoded), text::bytes(decoded)));
+            notes.push(
+                Style::Plain,
+                format!("{}, decoded {}", readable::bytes(encoded), readable::bytes(decoded)),
+            );
         }
-        _ => notes.push(Style::Plain, text::bytes(decoded)),
+        _ => notes.push(Style::Plain, readable::bytes(decoded)),
     }
     if !request.trailers.is_empty() {
-        notes.item(Style::Dim, text::count(request.trailers.len(), "trailer"));
+        notes.item(Style::Dim, readable::count(request.trailers.len(), "trailer"));
     }
 }
 
@@ -312,7 +315,7 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &TimeSpan, hop: usiz
             400.. => Style::Bad,
             _ => Style::Warn,
         };
-        title.item(style, text::status(request.resp_status_code));
+        title.item(style, readable::status(request.resp_status_code));
     }
     if let Some(code) = request.grpc_status {
         let style = if code == 0 { Style::Good } else { Style::Bad };
@@ -341,7 +344,7 @@ fn facts(graph: &TraceGraph<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line
     // The Go package links only the first request on a connection to its tunnel.
     let below = || graph.last_tunnel_of(&request.tcp_conn);
     if let Some(tunnel) = graph.trace.tls_tunnels.get(&request.tls_tunnel).or_else(below) {
-        facts.item(Style::Plain, text::shortened(conn::tls_version(tunnel)));
+        facts.item(Style::Plain, readable::shortened(conn::tls_version(tunnel)));
     }
     match conn {
         Some(conn) => {
@@ -396,7 +399,7 @@ fn conn_description(graph: &TraceGraph<'_>, at: usize, conn: &TcpConnTrace) -> &
 /// Returns for how long the connection had been open when the request was sent.
 fn age(graph: &TraceGraph<'_>, request: &HttpReqTrace, conn: &TcpConnTrace) -> Option<String> {
     let (opened, sent) = (graph.times.at(conn.handshake_end_at)?, graph.times.at(request.req_sent_at)?);
-    (sent > opened).then(|| text::duration(sent.saturating_sub(opened), graph.times.coarse))
+    (sent > opened).then(|| readable::duration(sent.saturating_sub(opened), graph.times.coarse))
 }
 
 /// Returns the lines of the header fields, as curl shows them: `>` sent, `<` received.
@@ -410,7 +413,7 @@ fn header_fields(request: &HttpReqTrace) -> impl Iterator<Item = Line> + '_ {
                 line.push(Style::Dim, ": ");
                 line.push(Style::Plain, &field.field_val);
             } else if field.field_val_len > 0 {
-                line.push(Style::Dim, format!(": ({})", text::bytes(field.field_val_len.into())));
+                line.push(Style::Dim, format!(": ({})", readable::bytes(field.field_val_len.into())));
             }
             line
         })

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::text::escape_controls;
+use crate::readable::escape_controls;
 
 /// The meaning of a piece of text, which decides on its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

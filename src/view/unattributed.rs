@@ -7,8 +7,8 @@ use super::block::{Block, Ending, Row, total};
 use super::conn;
 use super::dns;
 use super::style::{Line, Style};
-use super::text;
 use crate::graph::{ConnSource, TraceGraph};
+use crate::readable;
 use crate::record::{DialTrace, DnsQueryTrace, EndReason, TcpConnTrace, UdpConnTrace};
 
 /// Returns the blocks of all records that belong to no request, ordered by kind.
@@ -204,5 +204,5 @@ fn append_close_error(block: &mut Block, conn: &TcpConnTrace) {
 }
 
 fn sizes(sent: u64, received: u64) -> String {
-    format!("{} sent, {} received", text::bytes(sent), text::bytes(received))
+    format!("{} sent, {} received", readable::bytes(sent), readable::bytes(received))
 }

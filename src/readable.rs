@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Escapes what a terminal would interpret: control characters (which begin ANSI sequences), line separators, and
 /// characters that change the direction of writing.
-pub(super) fn escape_controls(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape_controls(text: &str) -> Cow<'_, str> {
     if !text.contains(needs_escape) {
         return Cow::Borrowed(text);
     }
@@ -26,7 +26,7 @@ fn needs_escape(c: char) -> bool {
 }
 
 /// Cuts a text that is repeated in many rows, if it is longer than such texts usually are.
-pub(super) fn shortened(text: &str) -> Cow<'_, str> {
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     /// The path of a Unix socket has at most 107 bytes.
     const MAX_CHARS: usize = 110;
     match text.char_indices().nth(MAX_CHARS) {
@@ -37,7 +37,7 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
 
 /// Formats a duration in nanoseconds with three significant digits, rounded down. In a trace with whole milliseconds
 /// (`coarse`) zero is `<1 ms`.
-pub(super) fn duration(nanos: i64, coarse: bool) -> String {
+pub(crate) fn duration(nanos: i64, coarse: bool) -> String {
     let nanos = nanos.unsigned_abs();
     match nanos {
         0..1_000_000 if coarse => "<1 ms".into(),
@@ -58,7 +58,7 @@ pub(super) fn duration(nanos: i64, coarse: bool) -> String {
 }
 
 /// Formats a round duration for the marks of an axis, with one decimal if needed.
-pub(super) fn round_duration(nanos: i64) -> String {
+pub(crate) fn round_duration(nanos: i64) -> String {
     let (unit, name) = match nanos {
         0..1_000 => (1, "ns"),
         1_000..1_000_000 => (1_000, "µs"),
@@ -73,7 +73,7 @@ pub(super) fn round_duration(nanos: i64) -> String {
 }
 
 /// Formats a number of bytes with SI units.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => format!("{} kB", three_digits(bytes, 1_000)),
@@ -83,7 +83,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// Formats a count with its noun in singular or plural.
-pub(super) fn count(count: usize, thing: &str) -> String {
+pub(crate) fn count(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -104,7 +104,7 @@ fn three_digits(value: u64, unit: u64) -> String {
 }
 
 /// Formats an HTTP status code with its reason phrase.
-pub(super) fn status(code: u16) -> String {
+pub(crate) fn status(code: u16) -> String {
     let known = http::StatusCode::from_u16(code).ok();
     match known.as_ref().and_then(http::StatusCode::canonical_reason) {
         Some(reason) => format!("{code} {reason}"),

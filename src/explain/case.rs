@@ -1,0 +1,196 @@
+//! [`Case`]: a request with everything that belongs to it, as the rules see it.
+
+use super::finding::Outcome;
+use crate::{
+    graph::{ConnSource, TraceGraph},
+    record::{
+        DialTrace, DnsQueryTrace, EndReason, Failure, HttpReqTrace, NetTrace, Record, TcpConnTrace, Text,
+        Timestamp, TlsTunnelTrace, TraceId,
+    },
+};
+
+/// A request, or a dial or connection that belongs to none, with the records that belong to it.
+///
+/// A rule looks at a bounded number of records, so that all cases of a trace take time linear in its size: a connection
+/// may have served thousands of requests.
+pub(super) struct Case<'a> {
+    pub(super) graph: &'a TraceGraph<'a>,
+    pub(super) request: Option<&'a HttpReqTrace>,
+    /// The dials that the request caused or waited for.
+    pub(super) dials: Vec<&'a DialTrace>,
+    /// The attempts of those dials to connect to their destination.
+    pub(super) attempts: Vec<&'a TcpConnTrace>,
+    /// The connection that carried the request, or that was dialed.
+    pub(super) conn: Option<&'a TcpConnTrace>,
+    /// The tunnels over the connections of the case, that to a proxy included.
+    pub(super) tunnels: Vec<&'a TlsTunnelTrace>,
+    pub(super) outcome: Outcome,
+}
+
+/// How many attempts, queries and tunnels of a case are looked at.
+pub(super) const MAX_RELATED: usize = 64;
+
+impl<'a> Case<'a> {
+    /// Returns all cases of a trace.
+    pub(super) fn all(graph: &'a TraceGraph<'a>) -> impl Iterator<Item = Self> {
+        let requests = 0..graph.trace.http_requests.len();
+        let requests = requests.filter(|at| !graph.is_connect(&graph.trace.http_requests[*at]));
+        let others = graph.unattributed.iter();
+        requests
+            .map(|at| Self::of_request(graph, at))
+            .chain(others.map(|source| Self::of_source(graph, *source)))
+    }
+
+    fn of_request(graph: &'a TraceGraph<'a>, at: usize) -> Self {
+        let trace = graph.trace;
+        let request = &trace.http_requests[at];
+        let mut case = Self::new(graph, graph.own_sources(at));
+        case.request = Some(request);
+        case.conn = trace.tcp_conns.get(&request.tcp_conn).or(case.conn);
+        let linked = [&*request.proxy_tls_tunnel, &request.tls_tunnel];
+        for tunnel in linked.into_iter().filter_map(|id| trace.tls_tunnels.get(id)) {
+            if !case.tunnels.iter().any(|known| std::ptr::eq(*known, tunnel)) {
+                case.tunnels.push(tunnel);
+            }
+        }
+        case.outcome = outcome(request.end_reason.as_ref(), request.failure.as_ref(), &request.req_error);
+        if case.outcome == Outcome::GivenUp && request.resp_status_code != 0 {
+            case.outcome = Outcome::Succeeded; // the program had its answer, and did not want all of it
+        }
+        if case.outcome == Outcome::Running && !request.resp_recv_at.is_undefined() && graph.times.coarse {
+            case.outcome = Outcome::Succeeded; // the Go package does not record how a request ended
+        }
+        case
+    }
+
+    fn of_source(graph: &'a TraceGraph<'a>, source: ConnSource<'a>) -> Self {
+        let mut case = Self::new(graph, &[source]);
+        case.outcome = match source {
+            ConnSource::Dial(dial) => {
+                outcome(dial.end_reason.as_ref(), dial.failure.as_ref(), &dial.dial_err)
+            }
+            ConnSource::Conn(conn) => {
+                let error = if conn.connected { &conn.conn_err } else { &conn.handshake_err };
+                outcome(conn.end_reason.as_ref(), conn.failure.as_ref(), error)
+            }
+        };
+        case
+    }
+
+    fn new(graph: &'a TraceGraph<'a>, sources: &[ConnSource<'a>]) -> Self {
+        let (mut dials, mut attempts) = (Vec::new(), Vec::new());
+        for source in sources.iter().take(MAX_RELATED) {
+            match source {
+                ConnSource::Dial(dial) => {
+                    dials.push(*dial);
+                    let of_dial = graph.tcp_of(dial).iter().filter(|conn| !conn.from_resolver);
+                    attempts.extend(of_dial.take(MAX_RELATED));
+                }
+                ConnSource::Conn(conn) => attempts.push(*conn),
+            }
+        }
+        let conn = attempts.iter().rev().find(|conn| conn.connected).copied();
+        let over = attempts.iter().filter(|conn| conn.connected);
+        let tunnels =
+            over.flat_map(|conn| graph.tunnels_of(conn).iter().copied()).take(MAX_RELATED).collect();
+        Case { graph, request: None, dials, attempts, conn, tunnels, outcome: Outcome::Succeeded }
+    }
+
+    pub(super) fn trace(&self) -> &'a NetTrace {
+        self.graph.trace
+    }
+
+    /// Returns the exchanges with nameservers that the dials of the case waited for.
+    pub(super) fn queries(&self) -> impl Iterator<Item = &'a DnsQueryTrace> {
+        self.dials.iter().flat_map(|dial| self.graph.queries_of(dial).iter().copied()).take(MAX_RELATED)
+    }
+
+    /// Returns the address of the nameserver that a query was sent to, as `address:port`.
+    pub(super) fn nameserver(&self, query: &DnsQueryTrace) -> String {
+        let trace = self.trace();
+        let udp = || trace.udp_conns.get(&query.connection).map(|conn| &conn.addr_tuple);
+        let tcp = || trace.tcp_conns.get(&query.connection).map(|conn| &conn.addr_tuple);
+        udp().or_else(tcp).map(|tuple| address(&tuple.dst_ip, tuple.dst_port)).unwrap_or_default()
+    }
+
+    /// Returns a time in nanoseconds since the trace began.
+    pub(super) fn at(&self, time: Timestamp) -> Option<i64> {
+        self.graph.times.at(time)
+    }
+
+    /// Returns the nanoseconds from one time to another; zero if either is unknown.
+    pub(super) fn between(&self, begin: Timestamp, end: Timestamp) -> i64 {
+        self.at(begin).zip(self.at(end)).map_or(0, |(begin, end)| end.saturating_sub(begin).max(0))
+    }
+
+    /// Returns how long the subject took in nanoseconds.
+    pub(super) fn duration(&self) -> i64 {
+        match (self.request, self.dials.first()) {
+            (Some(request), _) => self.between(request.req_sent_at, request.end_at),
+            (None, Some(dial)) => self.between(dial.dial_begin_at, dial.dial_end_at),
+            (None, None) => 0,
+        }
+    }
+
+    /// Returns why the request, or else the dial or connection, failed.
+    pub(super) fn failure(&self) -> Option<&'a Failure> {
+        match (self.request, self.dials.first(), self.attempts.first()) {
+            (Some(request), ..) => request.failure.as_ref(),
+            (None, Some(dial), _) => dial.failure.as_ref(),
+            (None, None, conn) => conn.and_then(|conn| conn.failure.as_ref()),
+        }
+    }
+
+    /// Returns the host that was to be reached, without its port.
+    pub(super) fn host(&self) -> Text {
+        let target = self.dials.first().map(|dial| dial.dst_address.as_str());
+        let of_url = || self.request.and_then(|request| request.req_url.parse::<http::Uri>().ok());
+        match target {
+            Some(target) => host_of(target).into(),
+            None => of_url().and_then(|url| url.host().map(Text::from)).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the identifier of the subject, and what it is.
+    pub(super) fn subject(&self) -> (TraceId, Text) {
+        match (self.request, self.dials.first(), self.attempts.first()) {
+            (Some(request), ..) => {
+                (request.trace_id.clone(), format!("{} {}", request.req_method, request.req_url).into())
+            }
+            (None, Some(dial), _) => (dial.trace_id.clone(), format!("dial {}", dial.dst_address).into()),
+            (None, None, Some(conn)) => {
+                (conn.trace_id().clone(), format!("connection {}", peer(conn)).into())
+            }
+            (None, None, None) => (TraceId::default(), Text::EMPTY),
+        }
+    }
+}
+
+fn outcome(reason: Option<&EndReason>, failure: Option<&Failure>, error: &str) -> Outcome {
+    match (reason, failure) {
+        (Some(EndReason::Timeout), _) => Outcome::TimedOut,
+        (Some(EndReason::Cancelled), _) => Outcome::GivenUp,
+        (_, Some(_)) | (Some(EndReason::Failed), _) => Outcome::Failed,
+        (None, None) if !error.is_empty() => Outcome::Failed,
+        (None, None) => Outcome::Running,
+        (Some(_), None) => Outcome::Succeeded,
+    }
+}
+
+/// Returns the host of `host:port`, without the brackets of an IPv6 address.
+fn host_of(target: &str) -> &str {
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Returns the address of a connection's peer.
+pub(super) fn peer(conn: &TcpConnTrace) -> String {
+    if !conn.unix_path.is_empty() {
+        return conn.unix_path.to_string();
+    }
+    address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
+}
+
+fn address(ip: &str, port: u16) -> String {
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
