@@ -36,26 +36,15 @@ async fn a_page_that_is_missing_is_an_answer() {
     assert_nothing(&trace_of(&sink, &client(&sink).build().unwrap(), &web.url("/")).await);
 }
 
-/// Traces that the Go package wrote: those of failures have the right root, the others none.
+/// Traces that the Go package wrote have neither failure codes nor ends, so that nothing can be proven from them.
 #[test]
 fn traces_of_the_go_package() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/peer-json");
-    let failures = [("v-refused", "tcp_refused")];
-    let mut seen = 0;
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let trace: NetTrace = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        let roots: Vec<_> = explained(&trace)
-            .verdicts
-            .iter()
-            .map(|verdict| verdict.root().unwrap().code.to_string())
-            .collect();
-        println!("{name}: {roots:?}");
-        seen += 1;
-        if let Some((_, code)) = failures.iter().find(|(failed, _)| *failed == name) {
-            assert!(roots.iter().all(|root| root == code) && !roots.is_empty(), "{name}: {roots:?}");
-        }
+    let files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 10);
+    for file in files {
+        let trace: NetTrace = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let explanation = explained(&trace);
+        assert!(explanation.is_empty(), "{}: {explanation:#?}", file.display());
     }
-    assert!(seen > 0);
 }
