@@ -2,8 +2,8 @@
 //!
 //! Some libraries take nothing but an address: they look up names and connect on their own. Give such a library the
 //! address of a [`Relay`]. Each connection to it becomes a traced connection to the target, with its dial, DNS messages
-//! and attempts, and everything that passes is forwarded untouched, TLS included. Of TLS the unencrypted part of the
-//! handshake is recorded (feature `tls`): the server's name, the version, the cipher suite, the group, and alerts.
+//! and attempts, and everything that passes is forwarded untouched, TLS included. The unencrypted part of a TLS handshake is
+//! recorded (feature `tls`): the server's name, the version, the cipher suite, the group, and alerts.
 //!
 //! ```
 //! use nettrace::{TraceSink, relay::Relay};
@@ -40,7 +40,7 @@
 //! - What the library does about a server that is down. It is connected to the relay at once, and reset when the relay
 //!   cannot connect: its own time limit for connecting, and its choice of another address, do not apply. Give the relay a
 //!   connector with a [`connect_timeout`](TcpConnector::connect_timeout) instead. A library that gives up in the meantime
-//!   is only noticed if it resets its connection.
+//!   is only noticed if it resets its connection (not on Windows).
 //!
 //! The relay listens on the loopback interface. Every local user can connect to it, and reaches the target then.
 

@@ -7,7 +7,7 @@ use crate::{
     },
     sink::{FinishedRecord, RecordKind, Subscriber},
 };
-use std::fmt;
+use std::{borrow::Cow, fmt};
 use tracing::{
     Level, Metadata,
     callsite::DefaultCallsite,
@@ -45,7 +45,8 @@ use tracing::{
 /// `nettrace.prev_hop`, the identifiers of linked records; `nettrace.accepted` on the server's side;
 /// `nettrace.traceparent`, `nettrace.span` (the span of `tracing` that a request was made in) and `nettrace.tags`;
 /// `nettrace.end_reason`, `error.message` and `duration_ms`. Unknown fields are left out, as are byte counts that were
-/// not observed. An event has only what the record has, and no other header fields even if the sink records them.
+/// not observed. An event has only what the record has. Of the header fields it has `traceparent` alone, even if the sink
+/// records others.
 ///
 /// # Cost
 ///
@@ -372,18 +373,26 @@ fn outcome<'a>(failure: &'a Option<Failure>, end: &'a Option<EndReason>) -> &'a 
     code(failure).or(reason(end)).unwrap_or_default()
 }
 
-/// Displays the tags of a request: `tenant=acme zone=b`.
+/// Displays the tags of a request: `tenant=acme zone="b c"`. What would be taken for more than one tag is quoted.
 struct Tags<'a>(&'a HttpReqTrace);
 
 impl fmt::Display for Tags<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for (key, value) in &*self.0.tags {
-            write!(f, "{separator}{key}={value}")?;
+            f.write_str(separator)?;
+            f.write_str(&quoted(key))?;
+            f.write_str("=")?;
+            f.write_str(&quoted(value))?;
             separator = " ";
         }
         Ok(())
     }
+}
+
+fn quoted(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '=' | '"' | '\\');
+    if !text.is_empty() && text.chars().all(is_plain) { text.into() } else { format!("{text:?}").into() }
 }
 
 /// Displays the address of the peer: its path if it is a Unix socket, and `ip:port` otherwise.

@@ -53,7 +53,7 @@ pub struct HttpReqTrace {
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub traceparent: BoxedOrEmpty<Text>,
     /// The identifier of the `tracing` span in which the request was made or answered, a decimal number. Identifiers are
-    /// used again after a span is closed.
+    /// reused after a span is closed.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub tracing_span: BoxedOrEmpty<Text>,
     /// What the program wrote on the request, see [`RequestHandle::tag`](crate::RequestHandle::tag).
@@ -67,8 +67,8 @@ pub struct HttpReqTrace {
     #[serde(rename = "streamID", skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<NonZeroU32>,
     /// The time in microseconds from when the request's body used up a window of HTTP/2 until the server allowed more (RFC
-    /// 9113 section 5.2). If other requests have used up the window of the connection, the time is included once the body
-    /// goes on. Known only if the request was read from the wire.
+    /// 9113 section 5.2). If other requests have used up the window of the connection and the body goes on later, the time in between is
+    /// included, in which the body may have had nothing to send. Known only if the request was read from the wire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_wait_us: Option<NonZeroU32>,
     /// When the request was handed to the client. For an accepted request, when its head had arrived and the service

@@ -36,7 +36,7 @@
 //! | | `handshakeErr` | any error | [`MAX_ERROR_BYTES`] |
 //! | `TlsTunnelTrace` | `peerCerts` | the peer, also one that is not trusted | [`MAX_CERTIFICATES`] |
 //! | | `serverName` | the user; of an accepted tunnel, its client | 253 bytes: rustls takes DNS names alone |
-//! | | `negotiatedProto` | one of those that this side offers | 255 bytes (RFC 7301), four times that escaped |
+//! | | `negotiatedProto` | one of those that this side offers; over a relay, the server | 255 bytes (RFC 7301), four times that escaped |
 //! | | `alert`, `tlsVersion`, `keyExchangeGroup` | the peer | names of this crate |
 //! | | `handshakeErr`, `connErr` | any error, such as rustls' on names of a certificate | [`MAX_ERROR_BYTES`] |
 //! | `PeerCert` | `subject`, `issuer` | the peer | [`MAX_DISTINGUISHED_NAME_BYTES`] |

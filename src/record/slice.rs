@@ -91,10 +91,10 @@ impl<'a> SliceIds<'a> {
     fn add_requests(&mut self, trace: &'a NetTrace, request: &'a str) {
         let mut waiting = vec![request];
         while let Some(next) = waiting.pop() {
-            if !insert_defined(&mut self.requests, next) {
+            let Some(request) = trace.http_requests.get(next) else { continue };
+            if !self.requests.insert(next) {
                 continue;
             }
-            let Some(request) = trace.http_requests.get(next) else { continue };
             insert_defined(&mut self.conns, request.tcp_conn.as_str());
             for attempt in &request.attempts {
                 insert_defined(&mut self.conns, attempt.tcp_conn.as_str());
@@ -110,9 +110,7 @@ impl<'a> SliceIds<'a> {
     fn has_request(&self, request: &HttpReqTrace) -> bool {
         let is_connect = request.req_method == "CONNECT" && !request.triggered_by.is_undefined();
         let of_conn = is_connect && self.conns.contains(request.tcp_conn.as_str());
-        of_conn
-            || self.requests.contains(request.trace_id.as_str())
-            || self.requests.contains(request.triggered_by.as_str())
+        of_conn || self.requests.contains(request.trace_id.as_str())
     }
 
     fn has_conn(&self, conn: &str, dial: &str) -> bool {
@@ -192,6 +190,11 @@ mod tests {
         assert_eq!(ids(&trace.slice("s")), "s m1 m2 d5 c5 in");
         assert_eq!(ids(&trace.slice("m2")), "m1 m2 d5 c5");
         assert_eq!(ids(&trace.slice("nothing")), "");
+        assert_eq!(
+            ids(&trace.slice("other")),
+            "",
+            "a request that another one names, and that is not in the trace"
+        );
         assert_eq!(ids(&trace.slice("")), "");
     }
 

@@ -20,8 +20,8 @@ pin_project! {
 
 /// Returns a future that runs `future` for the request that is being answered when this function is called.
 ///
-/// The requests that a handler makes have the served one as their cause (`triggeredBy`), as long as they are made by its
-/// task. A task that it spawns is another one, so what it spawns must say for whom:
+/// Requests that a handler makes in its own task refer to the served request (`triggeredBy`). A spawned task has no current
+/// request unless its future is wrapped:
 ///
 /// ```
 /// # async fn ask_a_service() {}
@@ -34,6 +34,8 @@ pin_project! {
 /// # asked.await.unwrap();
 /// # }
 /// ```
+///
+/// The future keeps the record of the request in memory. Do not wrap tasks that outlive the response by much.
 ///
 /// Outside of a [`TraceServer`](super::TraceServer), or if its request is not recorded, the future runs as it is.
 pub fn in_current_request<F: Future>(future: F) -> InCurrentRequest<F> {

@@ -70,10 +70,10 @@
 //! In the phases of a request, `send` is therefore the time in which its body arrived, `wait` the time of the service,
 //! and `receive` the time in which the response was sent. There is no `blocked`.
 //!
-//! # What a request leads to
+//! # Requests made by a handler
 //!
-//! A request that is made while a traced request is answered has that one as its cause (`triggeredBy`), if both are
-//! recorded by the same sink: [`view::waterfall`](crate::view::waterfall) draws it below, and
+//! A request that is made while a traced request is answered refers to that one (`triggeredBy`), if both are recorded by
+//! the same sink: [`view::waterfall`](crate::view::waterfall) draws it below, and
 //! [`NetTrace::slice`](crate::NetTrace::slice) of the served request contains it. This holds for what the service's
 //! future and the response's body do in their own task. [`in_current_request`] takes it to a task that they spawn, and
 //! [`RequestHandle::current`](crate::RequestHandle::current) returns the served request, for example to write a tag on

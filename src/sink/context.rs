@@ -1,4 +1,5 @@
-//! The request and the dial for which the current thread polls a future, and the proxy that is being connected to.
+//! The requests and the dial for which the current thread polls a future: the request that is being sent, the one that is
+//! being answered, the dial; and the proxy that is being connected to.
 //!
 //! Each is set for the time of one poll and restored after it (see [`scoped`]): the interfaces between a client and its
 //! connector leave nothing that could be passed as an argument.
@@ -33,7 +34,7 @@ thread_local! {
     static BEGINNING_DIALS: Cell<Option<Vec<Arc<DialGroup>>>> = const { Cell::new(None) };
 }
 
-/// A guard: what is polled until it is dropped is polled for a request, if there is one.
+/// A guard that makes a request the current one until it is dropped.
 #[cfg(feature = "request")]
 #[must_use = "it ends with its drop"]
 pub(crate) struct RequestScope<'a> {

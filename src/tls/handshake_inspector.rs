@@ -10,10 +10,13 @@
 //! all.
 //!
 //! [`ServerHello`] has the parser of the messages that are read. The ClientHello is not read. What a client offers is
-//! known from its configuration; a server gets it from rustls. Nor would the bytes identify the client (as a JA3
+//! known from its configuration; a server gets it from rustls, and of a relayed client `passing_handshake` has rustls
+//! parse it. Nor would the bytes identify the client (as a JA3
 //! fingerprint does): rustls sends the extensions in random order.
 
 use super::server_hello::ServerHello;
+#[cfg(feature = "relay")]
+use rustls::ProtocolVersion;
 use rustls::{AlertDescription, ContentType, HandshakeType};
 
 /// Enough for a ServerHello with a hybrid key share: that of SecP384r1MLKEM1024 has 1,665 bytes.
@@ -29,6 +32,9 @@ pub(crate) struct HandshakeInspector {
     sent: Direction,
     /// Whether the last bytes that passed were written, not read.
     sent_last: bool,
+    /// Whether this side had sent encrypted data by the time of the peer's ServerHello.
+    #[cfg(feature = "relay")]
+    sent_early_data: bool,
 }
 
 impl HandshakeInspector {
@@ -36,6 +42,10 @@ impl HandshakeInspector {
     pub(super) fn received(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.sent_last = false;
+            #[cfg(feature = "relay")]
+            if self.received.server_hello.is_none() {
+                self.sent_early_data = self.sent.state == State::Encrypted;
+            }
             self.received.follow(bytes);
         }
     }
@@ -44,6 +54,7 @@ impl HandshakeInspector {
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.sent_last = true;
+            self.sent.is_retried = self.received.awaits_second_hello();
             self.sent.follow(bytes);
         }
     }
@@ -90,21 +101,38 @@ impl HandshakeInspector {
 
     /// Returns `true` if the peer does not speak TLS.
     #[cfg(feature = "relay")]
-    pub(super) fn is_no_tls(&self) -> bool {
+    pub(super) fn is_not_tls(&self) -> bool {
         self.received.state == State::NotTls
     }
 
-    /// Returns `true` if this side has sent the beginning of a ClientHello.
+    /// Returns `true` if this side, a client, has sent the beginning of a ClientHello.
     #[cfg(feature = "relay")]
-    pub(super) fn has_sent_hello(&self) -> bool {
-        self.sent.state == State::LaterRecords && self.sent.content_type() == ContentType::Handshake
+    pub(super) fn has_sent_client_hello(&self) -> bool {
+        self.sent.has_client_hello
     }
 
-    /// Returns `true` if both sides have turned on encryption, and the server has sent its ServerHello.
+    /// Returns `true` if the server has turned on encryption, and this side, a client, has sent something encrypted: its
+    /// Finished, or an alert.
     #[cfg(feature = "relay")]
     pub(super) fn has_ended(&self) -> bool {
-        let is_encrypted = |direction: &Direction| direction.state == State::Encrypted;
-        is_encrypted(&self.sent) && is_encrypted(&self.received) && self.received.server_hello.is_some()
+        let is_encrypted = matches!(self.received.state, State::CipherChanged | State::Encrypted);
+        self.sent.state == State::Encrypted && is_encrypted && self.received.server_hello.is_some()
+    }
+
+    /// Returns `true` if the first encrypted message of this side, a client, is too short for anything but an alert. Only
+    /// known in TLS 1.3.
+    #[cfg(feature = "relay")]
+    pub(super) fn has_sent_encrypted_alert(&self) -> bool {
+        /// A Finished has at least 32 bytes, with its header, the content type and the tag some more (RFC 8446 section
+        /// 5.2). An alert has 2.
+        const MIN_FINISHED_LEN: usize = 32 + MESSAGE_HEADER_LEN + 1 + 8;
+        let is_tls13 = self
+            .received
+            .server_hello
+            .as_ref()
+            .is_some_and(|hello| hello.version == ProtocolVersion::TLSv1_3);
+        let is_short = self.sent.first_encrypted_len.is_some_and(|len| len < MIN_FINISHED_LEN);
+        is_tls13 && is_short && !self.sent_early_data
     }
 
     /// Returns `true` if the peer, a server, does not speak TLS but sent an HTTP/1 response.
@@ -130,6 +158,13 @@ struct Direction {
     server_hello: Option<ServerHello>,
     requested_certificate: bool,
     alert: Option<AlertDescription>,
+    /// Whether the other side has answered with a HelloRetryRequest, after which another ClientHello follows.
+    is_retried: bool,
+    #[cfg(feature = "relay")]
+    has_client_hello: bool,
+    /// The length of the first encrypted record, of TLS 1.3.
+    #[cfg(feature = "relay")]
+    first_encrypted_len: Option<usize>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -139,7 +174,9 @@ enum State {
     LaterRecords,
     /// The first bytes are no TLS record. Nothing more is read.
     NotTls,
-    /// Encrypted records follow, or unknown ones. Nothing more is read.
+    /// The next record is encrypted.
+    CipherChanged,
+    /// A record is encrypted, or unknown. Nothing more is read.
     Encrypted,
 }
 
@@ -172,11 +209,18 @@ impl Direction {
         self.header_len = 0;
         self.record_left = self.record_len();
         self.state = match (self.content_type(), self.header[1]) {
+            (ContentType::ApplicationData, 3) if self.state != State::FirstRecord => {
+                #[cfg(feature = "relay")]
+                self.first_encrypted_len.get_or_insert(self.record_left);
+                State::Encrypted
+            }
+            _ if self.state == State::CipherChanged => State::Encrypted,
             (ContentType::Handshake | ContentType::Alert, 3) => State::LaterRecords,
             // Middlebox compatibility mode (RFC 8446 §D.4) puts a ChangeCipherSpec between HelloRetryRequest and
             // ServerHello. It does not turn on encryption.
             (ContentType::ChangeCipherSpec, 3) if self.awaits_second_hello() => State::LaterRecords,
-            (ContentType::ChangeCipherSpec | ContentType::ApplicationData, 3) => State::Encrypted,
+            (ContentType::ChangeCipherSpec, 3) => State::CipherChanged,
+            (ContentType::ApplicationData, 3) => State::Encrypted,
             _ if self.state == State::FirstRecord => State::NotTls,
             _ => State::Encrypted,
         };
@@ -197,7 +241,7 @@ impl Direction {
     }
 
     fn awaits_second_hello(&self) -> bool {
-        self.server_hello.as_ref().is_some_and(|hello| hello.is_retry)
+        self.is_retried || self.server_hello.as_ref().is_some_and(|hello| hello.is_retry)
     }
 
     fn read_alert(&mut self, body: &[u8]) {
@@ -261,6 +305,8 @@ impl Direction {
                 }
             }
             HandshakeType::CertificateRequest => self.requested_certificate = true,
+            #[cfg(feature = "relay")]
+            HandshakeType::ClientHello => self.has_client_hello = true,
             _ => {}
         }
     }

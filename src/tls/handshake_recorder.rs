@@ -112,7 +112,7 @@ pub(super) fn hello_facts(inspector: &HandshakeInspector) -> TlsFacts {
 }
 
 /// Returns the alert that ended the handshake and which side sent it; empty if there was none.
-fn alert(error: Option<&rustls::Error>, inspector: &HandshakeInspector) -> String {
+pub(super) fn alert(error: Option<&rustls::Error>, inspector: &HandshakeInspector) -> String {
     if let Some(rustls::Error::AlertReceived(alert)) = error {
         return format!("received {}", alert_name(*alert));
     }

@@ -1,4 +1,4 @@
-//! [`PassingTls`]: a stream to a server whose TLS is the client's of this program.
+//! [`PassingTls`]: a stream to a server that carries a relayed client's TLS, and records its handshake.
 
 use super::passing_handshake::PassingHandshake;
 use crate::{

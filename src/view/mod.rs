@@ -155,10 +155,14 @@ fn after_what_they_were_made_for(graph: &TraceGraph<'_>, groups: Vec<Group>) -> 
     let requests = groups.iter().enumerate();
     let requests = requests.flat_map(|(place, group)| group.requests.iter().map(move |at| (*at, place)));
     let place_of: HashMap<usize, usize> = requests.collect();
+    let is_served = |group: &Group| {
+        group.requests.first().is_some_and(|first| graph.trace.http_requests[*first].accepted)
+    };
+    let can_have_others: Vec<bool> = groups.iter().map(is_served).collect();
     let served_in = |group: &Group| place_of.get(&graph.served_by(*group.requests.first()?)?).copied();
     let (mut first, mut after) = (Vec::new(), HashMap::<usize, Vec<Group>>::new());
     for (place, group) in groups.into_iter().enumerate() {
-        match served_in(&group).filter(|served_in| *served_in != place) {
+        match served_in(&group).filter(|served_in| can_have_others[*served_in]) {
             Some(served_in) => after.entry(served_in).or_default().push(group),
             None => first.push((place, group)),
         }

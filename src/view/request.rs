@@ -242,7 +242,7 @@ fn exchange_rows(graph: &TraceGraph<'_>, request: usize, own: &[Row], span: &Tim
         }
         rows.push(row);
     }
-    rows.extend(made_rows);
+    let after_wait = rows.len();
     if let Some(head) = head.filter(|_| !request.is_response_body_unobserved()) {
         let end = at(request.resp_body_end_at).or(span.end);
         let mut row = Row::new(labels.receive, Style::Receive, Some(head), end);
@@ -256,12 +256,13 @@ fn exchange_rows(graph: &TraceGraph<'_>, request: usize, own: &[Row], span: &Tim
             last.notes.item(Style::Warn, "still running");
         }
     }
+    rows.splice(after_wait..after_wait, made_rows);
     rows
 }
 
 /// Returns a row for each request that was made while this one was answered.
 fn made_rows(graph: &TraceGraph<'_>, request: usize) -> Vec<Row> {
-    /// How many have a row.
+    /// The maximum number of rows.
     const MAX_ROWS: usize = 32;
     let made = graph.made_for(request);
     let row = |at: &usize| {

@@ -148,14 +148,16 @@ async fn tags_are_counted_against_the_limit() {
 }
 
 #[tokio::test]
-async fn a_handle_without_a_request_keeps_tags_to_itself() {
+async fn a_handle_keeps_its_tags_until_a_request_is_traced() {
     let handle = RequestHandle::new();
     handle.tag("tenant", "acme");
-    assert!(handle.trace().http_requests.is_empty());
     let web = Web::start(async |_| reply("hello"));
-    let client = Client::builder(&TraceSink::disabled()).build().unwrap();
-    client.request(with_handle(&web.url("/"), &handle)).await.unwrap();
-    assert!(handle.id().is_undefined());
+    let sink = TraceSink::new();
+    for sink in [&TraceSink::disabled(), &sink] {
+        let client = Client::builder(sink).build().unwrap();
+        client.request(with_handle(&web.url("/"), &handle)).await.unwrap();
+    }
+    assert_eq!(only(&sink.snapshot("")).tags["tenant"], *"acme");
 }
 
 #[tokio::test]
@@ -167,7 +169,7 @@ async fn events_have_what_links_a_request_to_other_telemetry() {
     let client = Client::builder(&sink).build().unwrap();
     let handle = RequestHandle::new();
     handle.tag("tenant", "acme");
-    handle.tag("zone", "b");
+    handle.tag("zone", "b c=\n");
     let mut request = with_handle(&web.url("/"), &handle);
     request.headers_mut().insert("traceparent", PARENT.parse().unwrap());
     let span = tracing::info_span!("job");
@@ -176,5 +178,5 @@ async fn events_have_what_links_a_request_to_other_telemetry() {
     fetch.instrument(span).await;
     let [event] = &collector.events("nettrace::http")[..] else { panic!("not one request") };
     let fields = ["nettrace.traceparent", "nettrace.span", "nettrace.tags"];
-    assert_eq!(fields.map(|field| event.get(field)), [PARENT, &id, "tenant=acme zone=b"]);
+    assert_eq!(fields.map(|field| event.get(field)), [PARENT, &id, "tenant=acme zone=\"b c=\\n\""]);
 }

@@ -62,6 +62,13 @@ async fn handshake(config: ClientConfig, stream: TcpStream) -> io::Result<TlsStr
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
+/// Waits until that many bytes have passed to the server.
+async fn passed(sink: &TraceSink, bytes: usize) {
+    let sent =
+        || sink.snapshot("").tcp_conns.iter().map(|conn| conn.total_sent_bytes as usize).sum::<usize>();
+    wait::until("the bytes have passed", || sent() == bytes).await;
+}
+
 /// Returns the only tunnel, after asserting that it is one of the only connection.
 fn only_tunnel(trace: &NetTrace) -> &TlsTunnelTrace {
     let [tunnel] = &trace.tls_tunnels[..] else { panic!("not one tunnel: {:?}", trace.tls_tunnels) };
@@ -126,16 +133,88 @@ async fn tls_that_is_agreed_on_first_is_found() {
 #[tokio::test]
 async fn a_client_that_does_not_trust_the_server_is_seen_to_refuse() {
     let (known, unknown) = (Authority::new("known"), Authority::new("unknown"));
+    for version in [&TLS12, &TLS13] {
+        let sink = TraceSink::new();
+        let server = echo(server(&unknown), b"");
+        let relay = Relay::start(&sink, server.addr()).await.unwrap();
+        let stream = TcpStream::connect(relay.addr()).await.unwrap();
+        handshake(client(&known, version), stream).await.unwrap_err();
+        let trace = ended(&sink, 1).await;
+        let tunnel = only_tunnel(&trace);
+        assert_eq!((&*tunnel.server_name, &tunnel.end_reason), ("web.test", &Some(EndReason::Failed)));
+        if version.version == ProtocolVersion::TLSv1_2 {
+            assert_eq!(
+                (&**tunnel.alert, &tunnel.failure),
+                ("sent unknown_ca", &Some(Failure::SslUnknownAuthority))
+            );
+            assert_eq!(tunnel.handshake_err, "the client sent the fatal alert unknown_ca");
+        } else {
+            assert_eq!((&**tunnel.alert, &tunnel.failure), ("", &Some(Failure::TlsAlert)));
+            assert_eq!(tunnel.handshake_err, "the client refused the server with an encrypted alert");
+        }
+    }
+}
+
+/// The server wants a group for which the client has sent no key.
+#[tokio::test]
+async fn a_hello_retry_is_followed_to_the_end() {
+    let authority = Authority::new("nettrace test CA");
+    let mut provider = (*provider()).clone();
+    provider.kx_groups = vec![rustls::crypto::ring::kx_group::SECP384R1];
+    let leaf = authority.issue(&["web.test"]);
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(leaf.chain.clone(), leaf.key_der())
+        .unwrap();
     let sink = TraceSink::new();
-    let server = echo(server(&unknown), b"");
+    let server = echo(Arc::new(config), b"");
     let relay = Relay::start(&sink, server.addr()).await.unwrap();
     let stream = TcpStream::connect(relay.addr()).await.unwrap();
-    handshake(client(&known, &TLS12), stream).await.unwrap_err();
+    let mut config = client(&authority, &TLS13);
+    config.alpn_protocols.clear();
+    let mut tls = handshake(config, stream).await.unwrap();
+    tls.write_all(b"question").await.unwrap();
+    tls.read_to_end(&mut Vec::new()).await.unwrap();
+    drop(tls);
     let trace = ended(&sink, 1).await;
     let tunnel = only_tunnel(&trace);
-    assert_eq!((&*tunnel.server_name, &**tunnel.alert), ("web.test", "sent unknown_ca"));
-    assert_eq!(tunnel.failure, Some(Failure::SslUnknownAuthority));
-    assert_eq!(tunnel.handshake_err, "the client sent the fatal alert unknown_ca");
+    assert_eq!((&*tunnel.key_exchange_group, &tunnel.failure), ("secp384r1", &None));
+    assert_eq!(tunnel.tls_version, "TLSv1.3");
+}
+
+/// As a MySQL client may do it.
+#[tokio::test]
+async fn a_hello_behind_what_asks_for_tls_is_found() {
+    let authority = Authority::new("nettrace test CA");
+    let mut hello = rustls::ClientConnection::new(
+        Arc::new(client(&authority, &TLS13)),
+        ServerName::try_from("web.test").unwrap(),
+    )
+    .unwrap();
+    let mut bytes = b"TLS please".to_vec();
+    hello.write_tls(&mut bytes).unwrap();
+    let sink = TraceSink::new();
+    let server = Server::start(async |mut conn| conn.read_to_end().await);
+    let relay = Relay::start(&sink, server.addr()).await.unwrap();
+    let mut stream = TcpStream::connect(relay.addr()).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    drop(stream);
+    let trace = ended(&sink, 1).await;
+    assert_eq!(only_tunnel(&trace).server_name, "web.test");
+}
+
+#[tokio::test]
+async fn tls_over_a_connection_of_another_sink_is_not_recorded() {
+    let (sink, other, authority) = (TraceSink::new(), TraceSink::new(), Authority::new("nettrace test CA"));
+    let server = echo(server(&authority), b"");
+    let relay =
+        Relay::builder(&sink, server.addr()).connector(TcpConnector::new(&other)).start().await.unwrap();
+    let stream = TcpStream::connect(relay.addr()).await.unwrap();
+    drop(handshake(client(&authority, &TLS13), stream).await.unwrap());
+    let trace = ended(&other, 1).await;
+    assert!(trace.tls_tunnels.is_empty() && sink.snapshot("").tls_tunnels.is_empty());
 }
 
 #[tokio::test]
@@ -203,7 +282,11 @@ async fn a_client_that_leaves_has_given_the_handshake_up() {
     wait::until("the handshake has begun", || !sink.snapshot("").tls_tunnels.is_empty()).await;
     handshaking.abort();
     let trace = ended(&sink, 1).await;
-    assert_eq!(only_tunnel(&trace).end_reason, Some(EndReason::Cancelled));
+    let tunnel = only_tunnel(&trace);
+    assert_eq!(
+        (&tunnel.end_reason, &tunnel.failure),
+        (&Some(EndReason::Cancelled), &Some(Failure::Interrupted))
+    );
 }
 
 /// One byte at a time.
@@ -215,16 +298,16 @@ async fn a_hello_in_pieces_is_read() {
     let relay = Relay::start(&sink, server.addr()).await.unwrap();
     let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let slow_addr = slow.local_addr().unwrap();
-    let addr = relay.addr();
+    let (addr, of_task) = (relay.addr(), sink.clone());
     tokio::spawn(async move {
         let (mut conn, _) = slow.accept().await.unwrap();
         let mut there = TcpStream::connect(addr).await.unwrap();
         there.set_nodelay(true).unwrap();
         let mut hello = [0; 200];
         conn.read_exact(&mut hello).await.unwrap();
-        for byte in hello {
+        for (at, byte) in hello.into_iter().enumerate() {
             there.write_all(&[byte]).await.unwrap();
-            tokio::task::yield_now().await;
+            passed(&of_task, at + 1).await;
         }
         tokio::io::copy_bidirectional(&mut conn, &mut there).await
     });
@@ -249,8 +332,9 @@ async fn other_protocols_have_no_tunnel() {
         let server = Server::start(async |mut conn| conn.read_to_end().await.map(drop));
         let relay = Relay::start(&sink, server.addr()).await.unwrap();
         let mut stream = TcpStream::connect(relay.addr()).await.unwrap();
-        for byte in question {
+        for (at, byte) in question.iter().enumerate() {
             stream.write_all(&[*byte]).await.unwrap();
+            passed(&sink, at + 1).await;
         }
         drop(stream);
         let trace = ended(&sink, 1).await;

@@ -157,6 +157,36 @@ async fn a_task_that_is_spawned_without_the_request_makes_none_for_it() {
     assert!(trace.http_requests.iter().all(|request| request.triggered_by.is_undefined()));
 }
 
+/// A panic leaves nothing behind on the thread, and a service inside another one has its own request.
+#[tokio::test]
+async fn scopes_end_with_their_request() {
+    let sink = TraceSink::new();
+    let inner = TraceServerLayer::new(&sink).layer(tower::service_fn(async |request: Request<_>| {
+        assert!(request.uri().path() != "/panic", "on purpose");
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(RequestHandle::current().id().to_string())))
+    }));
+    let of_outer = inner.clone();
+    let outer = TraceServerLayer::new(&sink).layer(tower::service_fn(move |_: Request<_>| {
+        let inner = of_outer.clone();
+        async move {
+            let before = RequestHandle::current().id();
+            let response = tower::ServiceExt::oneshot(inner, Request::new(Full::<Bytes>::default())).await?;
+            let inside = response.into_body().collect().await?.to_bytes();
+            assert_eq!(RequestHandle::current().id(), before);
+            assert_ne!(inside, before.to_string());
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }
+    }));
+    tower::ServiceExt::oneshot(outer, Request::new(Full::<Bytes>::default())).await.unwrap();
+    let panicking = Request::get("/panic").body(Full::<Bytes>::default()).unwrap();
+    let panicked = tokio::spawn(tower::ServiceExt::oneshot(inner, panicking));
+    assert!(panicked.await.unwrap_err().is_panic());
+    assert!(RequestHandle::current().id().is_undefined());
+    RequestHandle::current().tag("nobody", "is asked");
+    let trace = sink.snapshot("");
+    assert!(trace.http_requests.iter().all(|request| request.triggered_by.is_undefined()));
+}
+
 #[tokio::test]
 async fn sinks_do_not_refer_to_each_other() {
     let (sink, other) = (TraceSink::new(), TraceSink::new());

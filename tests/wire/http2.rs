@@ -250,17 +250,18 @@ async fn a_body_that_waits_for_what_others_have_used_up_has_the_time() {
     const TURNS: &[Turn] = &[
         (false, &[SETTINGS]),
         (true, &[LARGE_WINDOWS]),
-        (false, &[&headers(1), &headers(3), &headers(5), &FULL, &FULL, &FULL, &ALMOST_FULL]),
+        (false, &[&headers(1), &headers(3), &headers(5), &FULL, &FULL, &FULL, &ALMOST_FULL, &headers(7)]),
         (true, &[MORE]),
-        (false, &[&last_data(3)]),
-        (true, &[&answer(3), &answer(5), &answer(1)]),
+        (false, &[&last_data(3), &last_data(7), &[0, 0, 0, 0, 1, 0, 0, 0, 5]]),
+        (true, &[&answer(3), &answer(5), &answer(7), &answer(1)]),
     ];
     let sink = TraceSink::new();
     conversation(&sink, TURNS).await;
     let trace = finished(&sink).await;
     let waits = trace.http_requests.iter().map(|request| request.window_wait_us.is_some());
-    // The second had to wait before it went on. Nothing says that the third, which sent no more, had anything to send.
-    assert_eq!(waits.collect::<Vec<_>>(), [true, true, false]);
+    // The second and the fourth, which began later, had to wait before they went on. Nothing says that the third, which only
+    // ended, had anything to send.
+    assert_eq!(waits.collect::<Vec<_>>(), [true, true, false, true]);
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl RequestHandle {
     }
 
     /// Returns the handle of the request that a traced server is answering in this task; one without a request if there is
-    /// none. See [`server`](crate::server#what-a-request-leads-to).
+    /// none. See [`server`](crate::server#requests-made-by-a-handler).
     #[cfg(feature = "server")]
     pub fn current() -> Self {
         context::served_request().map_or_else(RequestHandle::unbound, |request| Self::of(&request))
@@ -151,15 +151,6 @@ impl RequestHandle {
         }
     }
 
-    /// Returns the tags for the next request that is bound to the handle.
-    #[cfg(feature = "_record_requests")]
-    pub(in crate::sink) fn tags(&self) -> Option<Tags> {
-        match &self.0 {
-            Inner::Slot(Some(slot)) => slot.lock().ignore_poison().tags.as_deref().cloned(),
-            Inner::Slot(None) | Inner::Bound(_) => None,
-        }
-    }
-
     pub(crate) fn last_hop(&self) -> Option<RequestRef> {
         match &self.0 {
             Inner::Slot(None) => None,
@@ -171,7 +162,10 @@ impl RequestHandle {
     #[cfg(feature = "_record_requests")]
     pub(in crate::sink) fn bind(&self, request: RequestRef) {
         if let Inner::Slot(Some(slot)) = &self.0 {
-            let hops = &mut slot.lock().ignore_poison().hops;
+            let Slot { hops, tags } = &mut *slot.lock().ignore_poison();
+            if let Some(tags) = tags {
+                request.set_tags(tags);
+            }
             if hops.len() == usize::from(MAX_REQUEST_HOPS) {
                 hops.remove(0);
             }
@@ -187,7 +181,7 @@ impl RequestHandle {
         match self.0 {
             Inner::Slot(Some(_)) => self,
             Inner::Bound(request) => {
-                let slot = Slot { hops: [request].into(), tags: None };
+                let slot = Slot { tags: request.tags().map(Box::new), hops: [request].into() };
                 RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(slot)))))
             }
             Inner::Slot(None) => RequestHandle::new(),

@@ -84,9 +84,6 @@ impl NewRequest {
             hops = hop.record.hops + 1;
             links.extras_mut().prev_hop = PrevHop { id: Some(hop.record_id()), kept: Some(hop) };
         }
-        if let Some(tags) = head.handle.and_then(RequestHandle::tags) {
-            links.extras_mut().tags = tags;
-        }
         let origin = origin(core, head);
         let begin = head.wire.map_or_else(|| core.now(), |wire| wire.begin);
         NewRequest { begin, method, url, hops, origin, links }

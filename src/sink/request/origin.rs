@@ -1,4 +1,4 @@
-//! [`RequestOrigin`]: what a request belongs to outside of its own connection.
+//! [`RequestOrigin`]: the served request, the distributed trace and the span that a request belongs to.
 
 use super::traceparent::Traceparent;
 use crate::sink::record_id::RecordId;

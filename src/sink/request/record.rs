@@ -3,6 +3,7 @@
 use super::{
     extras::{RequestLinks, linked_groups},
     origin::RequestOrigin,
+    tags::Tags,
     url::RecordedUrl,
 };
 #[cfg(feature = "client")]
@@ -43,7 +44,7 @@ pub(crate) struct RequestRecord {
     pub(crate) seen_on_wire: bool,
     /// The identifier of the HTTP/2 stream, if the request was read from there.
     pub(crate) stream_id: Option<NonZeroU32>,
-    /// `None` if nothing is known of it.
+    /// `None` without a served request, a `traceparent` and a span.
     pub(crate) origin: Option<Box<RequestOrigin>>,
     pub(crate) version: AtomicU8,
     pub(crate) status: AtomicU16,
@@ -217,6 +218,21 @@ impl RequestRef {
     /// Records that a request for which this one was kept is not kept any more.
     pub(super) fn remove_follower(&self) {
         self.record.followers.fetch_sub(1, AcqRel);
+    }
+
+    /// Returns the tags, if there are any.
+    #[cfg(feature = "client")]
+    pub(super) fn tags(&self) -> Option<Tags> {
+        let links = self.record.links()?;
+        let tags = &links.extras.as_ref()?.tags;
+        (!tags.is_empty()).then(|| tags.clone())
+    }
+
+    #[cfg(feature = "_record_requests")]
+    pub(super) fn set_tags(&self, tags: &Tags) {
+        if let Some(mut links) = self.record.open_links() {
+            links.extras_mut().tags = tags.clone();
+        }
     }
 
     pub(super) fn tag(&self, key: &str, value: &str) {

@@ -3,7 +3,7 @@
 use super::record::RequestRef;
 use crate::sink::context::{self, RequestScope};
 
-/// The request that was being answered when this was made; none if no recorded one was.
+/// The request that was being answered on creation. `None` if there was none, or it is not recorded.
 #[derive(Debug)]
 pub(crate) struct ServedRequest(Option<RequestRef>);
 

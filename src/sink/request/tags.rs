@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tags {
     list: Vec<Tag>,
-    /// How many were not kept.
+    /// How often a tag was set and not kept.
     dropped: usize,
 }
 
@@ -34,11 +34,16 @@ impl Tags {
         }
     }
 
+    #[cfg(feature = "client")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     pub(in crate::sink) fn export(&self) -> BTreeMap<Text, Text> {
         self.list.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect()
     }
 
-    /// Returns how many tags were set, if not all of them were kept.
+    /// Returns the number of tags and how often others were set, if any were not kept.
     pub(in crate::sink) fn original_count(&self) -> Option<NonZeroU32> {
         let count = self.list.len() + self.dropped;
         limits::original_size(count).filter(|_| self.dropped > 0)

@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName};
 #[cfg(feature = "_record_requests")]
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
-/// A valid `traceparent` (W3C Trace Context, section 3.2): version, trace, parent and flags. What a version later than
-/// the first may have behind them is left out.
+/// A valid `traceparent` (W3C Trace Context, section 3.2): version, trace, parent and flags. Fields that a later version
+/// appends are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Traceparent([u8; LENGTH]);
 
@@ -29,9 +29,8 @@ impl Traceparent {
 
     fn parse(field: &[u8]) -> Option<Self> {
         let (head, rest) = field.split_first_chunk::<LENGTH>()?;
-        let [b'0'..=b'9' | b'a'..=b'f', b'0'..=b'9' | b'a'..=b'f', b'-', ..] = head else { return None };
         let (version, trace, parent, flags) = (&head[..2], &head[3..35], &head[36..52], &head[53..]);
-        let are_separated = head[35] == b'-' && head[52] == b'-';
+        let are_separated = [2, 35, 52].iter().all(|at| head[*at] == b'-');
         let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let is_zero = |part: &[u8]| part.iter().all(|byte| *byte == b'0');
         let is_whole = match version {
@@ -39,7 +38,8 @@ impl Traceparent {
             b"00" => rest.is_empty(),
             _ => rest.first().is_none_or(|byte| *byte == b'-'),
         };
-        let are_valid = [trace, parent, flags].into_iter().all(is_hex) && !is_zero(trace) && !is_zero(parent);
+        let are_valid =
+            [version, trace, parent, flags].into_iter().all(is_hex) && !is_zero(trace) && !is_zero(parent);
         (are_separated && is_whole && are_valid).then_some(Traceparent(*head))
     }
 }

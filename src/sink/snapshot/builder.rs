@@ -169,7 +169,7 @@ impl SnapshotBuilder {
         triggers.filter(|trigger| !self.known.contains(*trigger)).collect()
     }
 
-    /// Returns the trace. Clears references to requests that were evicted.
+    /// Returns the trace. Clears references to requests that are not in it.
     fn finish(mut self) -> NetTrace {
         let known = self.known;
         self.http.clear_unknown_causes(&known, |request, cause| {

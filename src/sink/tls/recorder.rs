@@ -29,6 +29,12 @@ impl TraceSink {
         self.begin_tls(conn, true, || Text::EMPTY)
     }
 
+    /// Returns `true` if handshakes over this connection are recorded now.
+    #[cfg(feature = "relay")]
+    pub(crate) fn records_tls_over(&self, conn: &ConnRef) -> bool {
+        self.active().is_some_and(|records| records.core.config.tls && conn.is_of(&records.core))
+    }
+
     fn begin_tls(
         &self,
         conn: Option<&ConnRef>,

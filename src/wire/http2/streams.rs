@@ -134,7 +134,7 @@ impl Streams {
             exchange.failed(shut_down(code));
             return Ok(());
         }
-        let window = has_body.then(|| SendWindow::new(self.initial_window));
+        let window = has_body.then(|| SendWindow::new(self.initial_window, self.conn_window, context));
         self.open.push_back(OpenStream { id, exchange, window });
         Ok(())
     }

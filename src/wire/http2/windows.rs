@@ -12,12 +12,12 @@ pub(super) struct SendWindow {
     left: i64,
     closed: Option<Closed>,
     waited: Duration,
-    /// How long the window of the connection was used up by others since this stream last sent something. Whether the
-    /// body had to wait for it is known once it goes on.
+    /// How long the window of the connection was last used up by others, since this stream sent something. The body may
+    /// have waited for it if it goes on.
     maybe_waited: Duration,
 }
 
-/// Nothing may be sent.
+/// A time in which nothing may be sent.
 #[derive(Debug)]
 struct Closed {
     since: Tick,
@@ -26,13 +26,19 @@ struct Closed {
 }
 
 impl SendWindow {
-    pub(super) fn new(left: i64) -> Self {
-        SendWindow { left, closed: None, waited: Duration::ZERO, maybe_waited: Duration::ZERO }
+    /// Creates the window of a new stream. `conn` is what is left of the connection's window.
+    pub(super) fn new(left: i64, conn: i64, context: &WireContext) -> Self {
+        let is_closed = left.min(conn) <= 0;
+        let closed = is_closed.then(|| Closed { since: context.conn.now(), by_others: left > 0 });
+        SendWindow { left, closed, waited: Duration::ZERO, maybe_waited: Duration::ZERO }
     }
 
     /// Takes what was sent. `conn` is what is left of the connection's window after that. A wait begins if either window
     /// is used up. Returns how long the body has waited in all, if that was not known before.
     pub(super) fn sent(&mut self, bytes: i64, conn: i64, context: &WireContext) -> Option<Duration> {
+        if bytes == 0 {
+            return None; // no window is needed for it
+        }
         self.left = self.left.saturating_sub(bytes);
         if self.left.min(conn) <= 0 && self.closed.as_ref().is_none_or(|closed| closed.by_others) {
             self.closed = Some(Closed { since: context.conn.now(), by_others: false });
@@ -62,7 +68,7 @@ impl SendWindow {
         let Closed { since, by_others } = self.closed.take()?;
         let waited = context.conn.between(since, context.conn.now());
         if by_others {
-            self.maybe_waited += waited;
+            self.maybe_waited = waited;
             return None;
         }
         self.waited += waited;
