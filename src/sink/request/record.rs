@@ -1,9 +1,10 @@
 //! [`RequestRecord`]: the state of one exchange of a request for a response.
 
+#[cfg(feature = "_record_requests")]
+use super::tags::Tags;
 use super::{
     extras::{RequestLinks, linked_groups},
     origin::RequestOrigin,
-    tags::Tags,
     url::RecordedUrl,
 };
 #[cfg(feature = "client")]
