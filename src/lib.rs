@@ -35,6 +35,7 @@
 //! | a client of reqwest | `reqwest::trace` to observe it, `send_through` to have `Client` make its requests | [`reqwest`] |
 //! | a library that fixes its client's type and takes a connector | `TcpConnector`, or `TraceConnectLayer` around its own, and `TraceWireLayer` around that | [`connect`], [`wire`] |
 //! | `TcpStream::connect`, for any protocol | `TcpConnector::connect` | [`connect`] |
+//! | streams of another runtime, such as smol | `TracedIo::dial` | [`connect`] |
 //! | a library that dials by itself and takes an address | a `Relay` to its server | [`relay`] |
 //! | a resolver of your own | `TraceResolveLayer` around it | [`resolve`] |
 //! | a server of hyper, axum or tonic | `TraceListener`, `TraceTlsAcceptor` and `TraceServerLayer` | [`server`] |
@@ -53,6 +54,7 @@
 //! | `ring` (default), `aws-lc-rs` | the cryptography that `tls` needs, unless it is given a complete configuration of rustls |
 //! | `axum`, `tonic-server` | the parts of `server` for these servers; they enable `server` |
 //! | `tcp-info`, `conntrack` | the probes of `linux` |
+//! | `futures-io` | the traits of that crate for `connect::TracedIo` |
 //! | `cli` | the command `nettrace` |
 //! | `full` | everything but the choice of cryptography |
 //!

@@ -18,6 +18,7 @@
 //! | a connector that has to stay: `HttpConnector` with settings, Unix sockets, your own | [`TraceConnectLayer`] around it | the dial, and the established connection with its bytes and socket operations |
 //! | any other client over a hyper connector | [`TcpConnector`] (feature `resolve`) as its connector | also the DNS messages, and every TCP attempt with its own error |
 //! | `TcpStream::connect`, for any protocol | `TcpConnector::connect` in its place | the same |
+//! | streams of another runtime, such as smol | [`TracedIo::dial`] around the call that connects, with the feature `futures-io` | the dial, and the established connection |
 //!
 //! Each of them returns a [`TracedIo`], which implements the I/O traits of the stream inside it. Put TLS around the
 //! traced connector, so that what is recorded are the operations of the socket. Where the connector itself speaks TLS,
@@ -28,6 +29,7 @@
     doc = "[`TcpConnector`]: https://docs.rs/nettrace/latest/nettrace/connect/struct.TcpConnector.html"
 )]
 
+mod dial;
 #[cfg(feature = "resolve")]
 mod happy_eyeballs;
 mod layer;
@@ -40,6 +42,7 @@ mod traced_io;
 #[cfg(feature = "reqwest")]
 pub(crate) use self::layer::destination;
 pub use self::{
+    dial::StreamAddrs,
     layer::{TraceConnect, TraceConnectFuture, TraceConnectLayer},
     traced_io::TracedIo,
 };

@@ -22,11 +22,15 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+#[cfg(feature = "futures-io")]
+mod futures_io;
+
 pin_project! {
     /// A stream whose reads and writes are recorded. The connection ends when it is dropped.
     ///
-    /// Implements tokio's `AsyncRead` and `AsyncWrite` if `T` does, and hyper's `Read` and `Write` if `T` does. It is
-    /// `Send`, `Sync` and `Unpin` exactly when `T` is, and passes vectored writes on.
+    /// Implements tokio's `AsyncRead` and `AsyncWrite` if `T` does, hyper's `Read` and `Write` if `T` does, and with
+    /// the feature `futures-io` the traits of that crate if `T` does. It is `Send`, `Sync` and `Unpin` exactly when `T`
+    /// is, and passes vectored reads and writes on.
     ///
     /// An operation lasts from its first poll to its `Ready`; the polls in between are part of it. Flushes and
     /// shutdowns are not recorded.
