@@ -162,13 +162,13 @@ impl HasParent for HttpReqTrace {
 }
 
 impl HttpReqTrace {
-    /// Returns `true` if the body of the response was not observed, as of a redirect that a foreign client followed.
-    /// Its length of 0 is then unknown.
+    /// Returns `true` if the body of the response was not observed, as of a redirect that a foreign client followed, or
+    /// where the program reads it untraced. Its length of 0 is then unknown.
     pub(crate) fn is_response_body_unobserved(&self) -> bool {
         let is_nothing_counted = self.resp_content_len == 0 && self.resp_encoded_len.unwrap_or_default() == 0;
         is_nothing_counted
             && self.resp_body_end_at.is_undefined()
-            && self.end_reason == Some(EndReason::Closed)
+            && matches!(self.end_reason, Some(EndReason::Closed | EndReason::Unobserved))
     }
 }
 

@@ -83,7 +83,8 @@ async fn into_inner_returns_hypers_body_and_ends_the_record() {
         assert_eq!(!record.resp_body_end_at.is_undefined(), has_end);
         assert_eq!(taken.collect().await.unwrap().to_bytes(), body);
         assert_eq!(handle.trace().http_requests, trace.http_requests, "the record has ended");
-        assert!(nettrace::view::waterfall(&trace).to_string().contains(path));
+        let drawn = nettrace::view::waterfall(&trace).to_string();
+        assert!(drawn.contains(path) && drawn.contains("receive") == has_end, "{drawn}");
     }
     drop(client);
     check::running(&sink.snapshot(""));
