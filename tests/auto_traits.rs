@@ -28,8 +28,8 @@ use nettrace::{
         ProxyStream,
     },
     request::{
-        Boxed, OnConnection, OnConnectionFuture, TraceBody, TraceRequest, TraceRequestFuture,
-        TraceRequestLayer, TraceResponseBody, Typed,
+        Boxed, OnConnection, OnConnectionFuture, TraceBody, TraceHead, TraceHeadFuture, TraceHeadLayer,
+        TraceRequest, TraceRequestFuture, TraceRequestLayer, TraceResponseBody, Typed,
     },
     resolve::{
         Addresses, LookupFuture, ResolveError, StubResolver, StubResolverBuilder, TraceResolve,
@@ -82,6 +82,7 @@ macro_rules! exactly_as_wrapped {
 
 exactly_as_wrapped!(TracedIo, TraceConnect, TraceConnectFuture, TcpConnector);
 exactly_as_wrapped!(TraceRequest, TraceRequestFuture, TraceBody, TraceResponseBody, Boxed);
+exactly_as_wrapped!(TraceHead, TraceHeadFuture);
 exactly_as_wrapped!(TraceResolve, TraceResolveFuture, TraceTls);
 exactly_as_wrapped!(ProxyConnector, ProxyStream);
 exactly_as_wrapped!(OnConnection, OnConnectionFuture);
@@ -153,6 +154,7 @@ assert_impl_all!(dyn Subscriber: Send, Sync);
 
 assert_impl_all!(TraceConnectLayer: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(TraceRequestLayer<Typed>: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(TraceHeadLayer<Typed>: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(Proxy: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
 assert_impl_all!(ProxySelector: Send, Sync, Unpin, Clone, Debug, Default);
 assert_impl_all!(ProxyLayer: Send, Sync, Unpin, Clone, Debug);

@@ -25,11 +25,13 @@
 //! | the same of a request that was dropped, and when it got the connection | with [`capture_connection`](TraceRequestLayer::capture_connection) |
 //! | the same over hyper's own connections (`hyper::client::conn`) and pools of them | with an [`OnConnection`] around each |
 //! | first byte | over HTTP/1 and a `TracedIo`, with `capture_connection` |
+//! | the body of the response | unless it is left alone, with [`keep_response_body`](TraceRequestLayer::keep_response_body) |
 //! | interim responses (1xx) | over HTTP/1, with [`informational`](TraceRequestLayer::informational) |
 
 mod body;
 pub(crate) mod failure;
 mod future;
+mod head;
 mod layer;
 mod mapper;
 mod on_connection;
@@ -40,6 +42,7 @@ pub(crate) use self::future::is_redirect;
 pub use self::{
     body::{TraceBody, TraceResponseBody},
     future::TraceRequestFuture,
+    head::{TraceHead, TraceHeadFuture, TraceHeadLayer},
     layer::TraceRequestLayer,
     mapper::{Boxed, MapBody, Typed},
     on_connection::{OnConnection, OnConnectionFuture},

@@ -13,8 +13,8 @@ use nettrace::connect::{ConnectError, TcpConnector, TraceConnect, TraceConnectLa
 use nettrace::record::EndReason;
 use nettrace::request::{TraceBody, TraceRequest, TraceRequestLayer, TraceResponseBody};
 use nettrace::resolve::StubResolver;
-use nettrace::{ResponseExt as _, TraceSink};
-use tower::Layer as _;
+use nettrace::{Failure, ResponseExt as _, TraceSink};
+use tower::{Layer as _, ServiceExt as _};
 
 use test_support::check;
 use test_support::dns::DnsServer;
@@ -90,6 +90,57 @@ async fn into_inner_returns_hypers_body_and_ends_the_record() {
     check::running(&sink.snapshot(""));
     let off = wrapped(&TraceSink::disabled()).get(web.url("/a").parse().unwrap()).await.unwrap();
     assert_eq!(off.into_body().into_inner().collect().await.unwrap().to_bytes(), "GET b\"\"");
+}
+
+/// With `keep_response_body` the client's responses have the type that they have without the layer. A record ends with
+/// the head of the response.
+#[tokio::test]
+async fn a_response_body_that_is_left_alone_is_hypers_own() {
+    let web = web();
+    for sink in [TraceSink::new(), TraceSink::disabled()] {
+        let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+        let client: Client<_, TraceBody<Full<Bytes>>> =
+            Client::builder(TokioExecutor::new()).build(connector);
+        let client = TraceRequestLayer::new(&sink).keep_response_body().layer(client);
+        let get = |path: &str| Request::get(web.url(path)).body(Full::default()).unwrap();
+        let response: Response<Incoming> = client.request(get("/a")).await.unwrap();
+        let handle = response.request_handle().cloned();
+        assert_eq!(handle.is_some(), sink.is_enabled());
+        let before = handle.as_ref().map(|handle| handle.trace().http_requests);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "GET b\"\"");
+        assert_eq!(
+            handle.map(|handle| handle.trace().http_requests),
+            before,
+            "the record ended with the head"
+        );
+
+        let empty: Response<Incoming> = client.clone().oneshot(get("/empty")).await.unwrap();
+        assert_eq!(empty.status(), 204);
+        drop(client);
+        let trace = sink.snapshot("");
+        check::running(&trace);
+        if !sink.is_enabled() {
+            continue;
+        }
+        let [with_body, without] = &trace.http_requests[..] else { panic!("expected two requests") };
+        assert_eq!((&with_body.end_reason, with_body.resp_status_code), (&Some(EndReason::Unobserved), 200));
+        assert!(with_body.resp_body_end_at.is_undefined() && !with_body.resp_recv_at.is_undefined());
+        assert_eq!((&without.end_reason, without.resp_status_code), (&Some(EndReason::Closed), 204));
+        assert!([with_body, without].iter().all(|request| request.tcp_conn == trace.tcp_conns[0].trace_id));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_fails_before_the_head_is_recorded_as_failed() {
+    let (sink, refused) = (TraceSink::new(), Refused::on("127.0.0.1:0"));
+    let connector = TraceConnectLayer::new(&sink).layer(HttpConnector::new());
+    let client: Client<_, TraceBody<Full<Bytes>>> = Client::builder(TokioExecutor::new()).build(connector);
+    let client = TraceRequestLayer::new(&sink).keep_response_body().layer(client);
+    let request = Request::get(format!("http://{}/", refused.addr)).body(Full::default()).unwrap();
+    assert!(client.request(request).await.expect_err("an error").is_connect());
+    let trace = sink.snapshot("");
+    assert_eq!(trace.http_requests[0].failure, Some(Failure::ConnectionRefused));
+    check::finished(&trace);
 }
 
 #[tokio::test]
