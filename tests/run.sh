@@ -56,6 +56,8 @@ main() {
     part "Examples"
     cargo build --locked "${tested[@]}" --all-features --bins --examples
     load_generator
+    part "Clients of the wild"
+    clients_of_the_wild
     part "Documentation tests"
     logged cargo test --locked "${tested[@]}" --all-features --doc
     part "Loom models"
@@ -165,6 +167,15 @@ run_tests() {
         set -- "$@" --lib --bins --tests --examples # without the documentation tests
     fi
     logged "${runner[@]}" "$@"
+}
+
+# Runs clients of other crates against local servers. They are a workspace of their own, which shares the directory of
+# builds: half of their dependencies are those of the library.
+clients_of_the_wild() {
+    local config=()
+    [[ ${runner[1]} == test ]] || config=(--config-file .config/nextest.toml)
+    logged "${runner[@]}" --manifest-path examples/clients/Cargo.toml \
+        --target-dir "${CARGO_TARGET_DIR:-target}" "${config[@]}"
 }
 
 # Runs the loom models: all orders of events with up to three preemptions, a few seconds. `--cfg loom` takes a build of its

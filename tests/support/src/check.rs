@@ -7,6 +7,7 @@
 //! ```
 
 mod ends;
+#[cfg(feature = "check")]
 mod json;
 mod links;
 mod times;
@@ -50,6 +51,7 @@ fn common_problems(trace: &NetTrace) -> Problems {
     let mut problems = Problems::default();
     links::find_problems(trace, &mut problems);
     times::find_problems(trace, &mut problems);
+    #[cfg(feature = "check")]
     json::find_problems(trace, &mut problems);
     problems
 }

@@ -6,7 +6,7 @@
 
 pub mod alloc;
 pub mod background;
-#[cfg(feature = "check")]
+#[cfg(feature = "check-records")]
 pub mod check;
 pub mod collector;
 pub mod curl;
