@@ -9,6 +9,7 @@
 /// definition of a link, so the ones that are put before the file make the same links lead to modules.
 macro_rules! guide {
     ($name:ident, $path:literal) => {
+        #[doc = "[clients]: crate::guides::clients"]
         #[doc = "[hyper]: crate::guides::hyper"]
         #[doc = "[protocols]: crate::guides::protocols"]
         #[doc = "[reqwest]: crate::guides::reqwest"]
@@ -27,6 +28,7 @@ guide!(stack, "../docs/stack.md");
 guide!(tonic, "../docs/tonic.md");
 guide!(reqwest, "../docs/reqwest.md");
 guide!(protocols, "../docs/protocols.md");
+guide!(clients, "../docs/clients.md");
 guide!(server, "../docs/server.md");
 guide!(kernel, "../docs/kernel.md");
 guide!(logging, "../docs/logging.md");

@@ -1,7 +1,7 @@
 //! The README and the guides name every dependency of their programs, and their links point to files that exist.
 //!
 //! The documentation tests compile the programs with the dependencies of this crate, so they pass even if the
-//! `Cargo.toml` of a guide lacks a dependency.
+//! `Cargo.toml` of a guide lacks a dependency. What they do not compile is an extract of a file that is compiled.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ fn manifests_name_the_dependencies_of_programs() {
         for (language, content) in blocks(&text) {
             match language {
                 "toml" if content.contains("[dependencies]") => manifest = content,
-                _ if language.starts_with("rust") => {
+                _ if language.starts_with("rust") && language != EXTRACT => {
                     programs += 1;
                     for name in crates_of(content) {
                         assert!(
@@ -32,6 +32,32 @@ fn manifests_name_the_dependencies_of_programs() {
         }
     }
     assert!(programs > 15, "only {programs} programs were found");
+}
+
+/// The language of a block whose first line is a comment with the path of a file, and whose other lines are in that
+/// file.
+const EXTRACT: &str = "rust,ignore";
+
+#[test]
+fn extracts_are_in_their_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut extracts = 0;
+    for (page, text) in pages() {
+        for (_, content) in blocks(&text).filter(|(language, _)| *language == EXTRACT) {
+            let (path, extract) = content.split_once('\n').expect("a path and code");
+            let path = path.strip_prefix("// ").expect("a comment with the path of a file");
+            let file = fs::read_to_string(root.join(path)).expect("the file exists");
+            let is_there = without_indentation(&file).contains(&without_indentation(extract));
+            assert!(is_there, "{}: this is not in {path}:\n{extract}", page.display());
+            extracts += 1;
+        }
+    }
+    assert!(extracts > 5, "only {extracts} extracts were found");
+}
+
+/// Returns the text with its lines trimmed, each between line breaks.
+fn without_indentation(text: &str) -> String {
+    text.trim().lines().map(|line| format!("\n{}\n", line.trim())).collect()
 }
 
 #[test]
