@@ -1,6 +1,9 @@
 //! What [`explain`](super::explain) returns.
 
-use crate::record::{Text, Timestamp, TraceId};
+use crate::{
+    readable::escape_controls,
+    record::{Text, Timestamp, TraceId},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, fmt};
 
@@ -163,7 +166,8 @@ impl Verdict {
     }
 }
 
-/// Displays each cause once, with how often it was found.
+/// Displays each cause once, with how often it was found. Control characters are escaped, as in
+/// [`Waterfall`](crate::view::Waterfall).
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.findings.is_empty() {
@@ -171,8 +175,9 @@ impl fmt::Display for Explanation {
         }
         for finding in &self.findings {
             let times = if finding.count == 1 { String::new() } else { format!("{} times: ", finding.count) };
-            writeln!(f, "{} {}  {times}{}", sign(finding.severity), finding.code, finding.sentence)?;
-            writeln!(f, "  {}", finding.suggestion)?;
+            let sentence = escape_controls(&finding.sentence);
+            writeln!(f, "{} {}  {times}{sentence}", sign(finding.severity), finding.code)?;
+            writeln!(f, "  {}", escape_controls(&finding.suggestion))?;
             let subjects: Vec<_> = finding.subjects.iter().map(TraceId::as_str).collect();
             let more = if finding.count > MAX_SUBJECTS as u64 { " …" } else { "" };
             writeln!(f, "  {}{more}", subjects.join(" "))?;
@@ -184,17 +189,17 @@ impl fmt::Display for Explanation {
 /// Displays the findings with their evidence.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} · {}", self.what, self.subject)?;
+        writeln!(f, "{} · {}", escape_controls(&self.what), self.subject)?;
         self.findings.iter().try_for_each(|finding| write!(f, "{finding}"))
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {}  {}", sign(self.severity), self.code, self.sentence)?;
-        writeln!(f, "  {}", self.suggestion)?;
+        writeln!(f, "{} {}  {}", sign(self.severity), self.code, escape_controls(&self.sentence))?;
+        writeln!(f, "  {}", escape_controls(&self.suggestion))?;
         for Evidence { record, field, value, at } in &self.evidence {
-            write!(f, "    {record} {field}: {value}")?;
+            write!(f, "    {record} {field}: {}", escape_controls(value))?;
             if at.is_undefined() { writeln!(f)? } else { writeln!(f, " at {at}")? }
         }
         self.not_seen.iter().try_for_each(|what| writeln!(f, "    not seen: {what}"))

@@ -3,6 +3,7 @@
 #![cfg(feature = "cli")]
 
 mod demo;
+mod explain;
 mod get;
 mod interrupt;
 mod output;

@@ -42,6 +42,14 @@ pub(crate) enum Command {
         #[arg(long)]
         headers: bool,
     },
+    /// Say what went wrong in a trace that was written as JSON, and what proves it
+    Explain {
+        /// The file; - reads standard input
+        file: PathBuf,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Trace requests to servers of its own; needs no network
     ///
     /// Starts an HTTP, an HTTPS and a DNS server on loopback, and traces a redirect, a reused connection, a

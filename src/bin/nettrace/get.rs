@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use nettrace::{
     Client, NetTrace, TraceSink,
     client::{Body, ClientError, HttpVersion},
+    explain,
     proxy::{Proxy, ProxySelector},
     tls::{Roots, TlsError},
 };
@@ -124,7 +125,18 @@ impl RequestPlan {
         if let Some(json) = json {
             json.write(trace, args.precise)?;
         }
-        drawn.map_err(|error| Problem::failed(format!("cannot write the waterfall: {error}")))
+        let explained = drawn.and_then(|()| explain(trace, screen));
+        explained.map_err(|error| Problem::failed(format!("cannot write the waterfall: {error}")))
+    }
+}
+
+/// Prints what went wrong, if anything did.
+fn explain(trace: &NetTrace, screen: TextOutput) -> io::Result<()> {
+    let explanation = explain::explain(trace);
+    if explanation.is_empty() {
+        Ok(())
+    } else {
+        screen.print(&screen.in_charset(&format!("\n{explanation}")))
     }
 }
 

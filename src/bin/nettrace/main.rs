@@ -1,10 +1,11 @@
 //! The command `nettrace`: makes requests and shows what happened behind them.
 //!
-//! `args` defines the command line, and `get`, `show` and `demo` are its subcommands. `probes` sets up what is recorded
+//! `args` defines the command line, and `get`, `show`, `explain` and `demo` are its subcommands. `probes` sets up what is recorded
 //! in addition to requests, and `output` writes waterfalls and JSON.
 
 mod args;
 mod demo;
+mod explain;
 mod get;
 mod input;
 mod output;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Problem> {
     match cli.command {
         Command::Show { file, headers } => show::run(&file, headers, cli.ascii),
+        Command::Explain { file, json } => explain::run(&file, json, cli.ascii),
         // A single thread, so that no event waits for a thread before its time is taken.
         Command::Get(args) => block_on(&mut Builder::new_current_thread(), get::run(&args, cli.ascii)),
         // The second thread is for the servers.

@@ -70,6 +70,20 @@ impl TextOutput {
         self.print(&drawing.heading(heading).headers(headers).to_string())
     }
 
+    /// Returns the text in the characters that are to be printed.
+    pub(crate) fn in_charset(self, text: &str) -> String {
+        let in_ascii = |c| match c {
+            '\n' | ' '..='~' => c,
+            '✗' => 'x',
+            '·' => '-',
+            '…' => '~',
+            'µ' => 'u',
+            '→' => '>',
+            _ => '?',
+        };
+        if self.ascii { text.chars().map(in_ascii).collect() } else { text.into() }
+    }
+
     /// Wraps text between words.
     pub(crate) fn wrapped(self, text: &str) -> String {
         let (mut lines, mut used) = (String::new(), 0);

@@ -8,14 +8,19 @@ use nettrace::NetTrace;
 use std::path::Path;
 
 pub(crate) fn run(file: &Path, headers: bool, ascii: bool) -> Result<(), Problem> {
+    let trace = read(file)?;
+    let drawn = TextOutput::new(Stream::Stdout, ascii).waterfall(&trace, true, headers);
+    drawn.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))
+}
+
+/// Reads a trace.
+pub(crate) fn read(file: &Path) -> Result<NetTrace, Problem> {
     let name = if is_dash(file) { "standard input".into() } else { file.display().to_string() };
     // A file that does not begin like a trace may be endless.
     let may_be_trace = |beginning: &[u8]| beginning.trim_ascii_start().first().is_none_or(|c| *c == b'{');
     let json = input::read(file, input::MAX_TRACE_BYTES, may_be_trace)
         .map_err(|error| Problem::failed(format!("cannot read {name}: {error}")))?;
-    let trace = parse(&json, &name)?;
-    let drawn = TextOutput::new(Stream::Stdout, ascii).waterfall(&trace, true, headers);
-    drawn.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))
+    parse(&json, &name)
 }
 
 fn parse(json: &[u8], name: &str) -> Result<NetTrace, Problem> {
