@@ -129,7 +129,7 @@ mod file;
 mod graph;
 #[cfg(all(doc, feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod guides;
-#[cfg(feature = "resolve")]
+#[cfg(feature = "connect")]
 mod net;
 mod readable;
 pub mod record;

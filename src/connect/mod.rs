@@ -37,14 +37,12 @@ mod layer;
 mod target;
 #[cfg(feature = "resolve")]
 mod tcp_connector;
-mod traced_io;
 
 #[cfg(feature = "reqwest")]
 pub(crate) use self::layer::destination;
 pub use self::{
     dial::StreamAddrs,
     layer::{TraceConnect, TraceConnectFuture, TraceConnectLayer},
-    traced_io::TracedIo,
 };
 #[cfg(feature = "resolve")]
 pub use self::{
@@ -53,3 +51,4 @@ pub use self::{
 };
 #[cfg(feature = "resolve")]
 pub use crate::error::{ConnectAttempt, ConnectError};
+pub use crate::net::TracedIo;

@@ -67,7 +67,7 @@ impl<T> TracedIo<T> {
     }
 
     /// Keeps the stream's description, for which a TCP stream has asked the kernel.
-    pub(super) fn with_description(mut self, description: Option<Connected>) -> Self {
+    pub(crate) fn with_description(mut self, description: Option<Connected>) -> Self {
         self.description = Mutex::new(description);
         self
     }
