@@ -129,6 +129,8 @@ mod file;
 mod graph;
 #[cfg(all(doc, feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod guides;
+#[cfg(feature = "resolve")]
+mod nameserver;
 #[cfg(feature = "connect")]
 mod net;
 mod readable;

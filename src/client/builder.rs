@@ -14,7 +14,7 @@ use crate::{
     error::BoxError,
     proxy::{ProxyLayer, ProxySelector},
     request::TraceRequestLayer,
-    resolve::{ResolverConfigError, StubResolver},
+    resolve::{Nameserver, ResolverConfigError, StubResolver},
     sink::TraceSink,
     tls::{KeyLog, TraceTlsLayer},
 };
@@ -22,7 +22,7 @@ use http::{HeaderValue, Request, Response};
 use rustls::ClientConfig;
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -82,7 +82,7 @@ pub struct ClientBuilder {
     sink: TraceSink,
     version: HttpVersion,
     source_ip: Option<IpAddr>,
-    nameservers: Option<Vec<SocketAddr>>,
+    nameservers: Option<Vec<Nameserver>>,
     skip_nameserver: Option<Arc<SkipNameserver>>,
     resolver: Option<StubResolver>,
     proxies: Option<ProxySelector>,
@@ -161,9 +161,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the nameservers to ask instead of the system's, in this order.
-    pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.nameservers = Some(nameservers.into_iter().collect());
+    /// Sets the nameservers to ask instead of the system's, in this order: addresses, or [`Nameserver`]s.
+    pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = impl Into<Nameserver>>) -> Self {
+        self.nameservers = Some(nameservers.into_iter().map(Into::into).collect());
         self
     }
 

@@ -416,6 +416,20 @@ impl ResolveErrorKind {
             Self::NoNameservers => Failure::DnsNonRecoverableFailure,
             Self::NoRuntime(_) => Failure::NoRuntime,
             Self::Skipped(_) => Failure::NameserversSkipped,
+            #[cfg(feature = "encrypted-dns")]
+            Self::Unresolved(_) => Failure::NameserverUnresolved,
+            #[cfg(feature = "encrypted-dns")]
+            Self::Tls(error) => error.failure(),
+            #[cfg(feature = "encrypted-dns")]
+            Self::Http(error) => failure(&**error),
+            #[cfg(feature = "encrypted-dns")]
+            Self::HttpStatus(_) => Failure::DnsHttpStatus,
+            #[cfg(feature = "encrypted-dns")]
+            Self::ContentType(_) => Failure::DnsHttpContentType,
+            #[cfg(feature = "encrypted-dns")]
+            Self::NoHttp2 => Failure::HttpProtocolError,
+            #[cfg(feature = "encrypted-dns")]
+            Self::ReusedConnection(kind) => kind.failure(),
         }
     }
 }

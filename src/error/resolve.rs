@@ -1,8 +1,16 @@
 //! The error of a name lookup.
 
+#[cfg(feature = "encrypted-dns")]
+use std::sync::Arc;
 use std::{error::Error, fmt, io, net::SocketAddr};
 
+#[cfg(feature = "encrypted-dns")]
+use http::StatusCode;
+
 use super::NoRuntime;
+#[cfg(feature = "encrypted-dns")]
+use super::TlsError;
+use crate::nameserver::Nameserver;
 
 /// An error returned when a lookup finds no address.
 ///
@@ -33,7 +41,7 @@ pub(crate) mod rcode {
 #[derive(Debug)]
 pub(crate) struct LookupError {
     pub(crate) kind: ResolveErrorKind,
-    pub(crate) nameserver: Option<SocketAddr>,
+    pub(crate) nameserver: Option<Nameserver>,
 }
 
 #[derive(Debug)]
@@ -56,6 +64,47 @@ pub(crate) enum ResolveErrorKind {
     NoNameservers,
     NoRuntime(NoRuntime),
     Skipped(Vec<(SocketAddr, String)>),
+    /// The name of the nameserver itself could not be looked up.
+    #[cfg(feature = "encrypted-dns")]
+    Unresolved(Arc<ResolveError>),
+    /// The TLS handshake with the nameserver failed.
+    #[cfg(feature = "encrypted-dns")]
+    Tls(Arc<TlsError>),
+    /// The HTTP request to the nameserver failed.
+    #[cfg(feature = "encrypted-dns")]
+    Http(Arc<hyper::Error>),
+    /// The nameserver answered with this HTTP status.
+    #[cfg(feature = "encrypted-dns")]
+    HttpStatus(StatusCode),
+    /// The nameserver answered with this content type; empty for none.
+    #[cfg(feature = "encrypted-dns")]
+    ContentType(String),
+    /// The nameserver did not choose HTTP/2.
+    #[cfg(feature = "encrypted-dns")]
+    NoHttp2,
+    /// The query was sent on a connection that had carried others, and that ended before the reply.
+    #[cfg(feature = "encrypted-dns")]
+    ReusedConnection(Box<ResolveErrorKind>),
+}
+
+#[cfg(feature = "encrypted-dns")]
+impl ResolveErrorKind {
+    /// Returns `true` if the connection was reused and ended before the reply. A nameserver closes idle connections
+    /// (RFC 7858 section 3.4), maybe at the same moment.
+    pub(crate) fn is_of_reused_connection(&self) -> bool {
+        matches!(self, Self::ReusedConnection(_))
+    }
+
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unresolved(error) => Some(&**error),
+            Self::Tls(error) => Some(&**error),
+            Self::Http(error) => Some(&**error),
+            Self::ReusedConnection(kind) => kind.source(),
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 impl ResolveError {
@@ -68,9 +117,15 @@ impl ResolveError {
         &self.inner.name
     }
 
-    /// Returns the nameserver that the error came from, or `None` if none was queried.
+    /// Returns the address of the nameserver that the error came from. `None` if none was queried, or if it is
+    /// configured by name; see [`server`](Self::server).
     pub fn nameserver(&self) -> Option<SocketAddr> {
-        self.inner.error.nameserver
+        self.server()?.addr()
+    }
+
+    /// Returns the nameserver that the error came from, or `None` if none was queried.
+    pub fn server(&self) -> Option<&Nameserver> {
+        self.inner.error.nameserver.as_ref()
     }
 }
 
@@ -78,7 +133,7 @@ impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { name, error } = &*self.inner;
         write!(f, "lookup {}", name.escape_debug())?;
-        if let Some(nameserver) = error.nameserver {
+        if let Some(nameserver) = &error.nameserver {
             write!(f, " on {nameserver}")?;
         }
         write!(f, ": {}", error.kind)
@@ -89,6 +144,9 @@ impl Error for ResolveError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.inner.error.kind {
             ResolveErrorKind::Io(error) => Some(error),
+            #[cfg(feature = "encrypted-dns")]
+            kind => kind.source(),
+            #[cfg(not(feature = "encrypted-dns"))]
             _ => None,
         }
     }
@@ -123,6 +181,24 @@ impl fmt::Display for ResolveErrorKind {
                 }
                 f.write_str(")")
             }
+            #[cfg(feature = "encrypted-dns")]
+            Self::Unresolved(error) => write!(f, "the nameserver's own name has no address: {error}"),
+            #[cfg(feature = "encrypted-dns")]
+            Self::Tls(error) => write!(f, "{error}: {}", TlsError::cause(error)),
+            #[cfg(feature = "encrypted-dns")]
+            Self::Http(error) => f.write_str(&super::classify::error_chain(&**error)),
+            #[cfg(feature = "encrypted-dns")]
+            Self::HttpStatus(status) => write!(f, "the server answered with HTTP status {status}"),
+            #[cfg(feature = "encrypted-dns")]
+            Self::ContentType(found) => write!(
+                f,
+                "the server answered with the content type {found:?}, not application/dns-message; \
+                 is the path of the URL right?"
+            ),
+            #[cfg(feature = "encrypted-dns")]
+            Self::NoHttp2 => f.write_str("the server does not speak HTTP/2, which DNS over HTTPS needs"),
+            #[cfg(feature = "encrypted-dns")]
+            Self::ReusedConnection(kind) => write!(f, "{kind} (on a reused connection)"),
         }
     }
 }
@@ -132,7 +208,7 @@ mod tests {
     use super::*;
 
     fn error(kind: ResolveErrorKind) -> ResolveError {
-        ResolveError::new("web.test", LookupError { kind, nameserver: Some("10.0.0.1:53".parse().unwrap()) })
+        ResolveError::new("web.test", LookupError { kind, nameserver: Some("10.0.0.1".parse().unwrap()) })
     }
 
     #[test]

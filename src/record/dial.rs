@@ -104,9 +104,13 @@ pub struct ResolverDialTrace {
     /// Why the attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// The nameserver, as `address:port`.
+    /// The nameserver, as `address:port`; over TLS or HTTPS as it is configured, such as `tls://192.0.2.1#dns.example`.
     pub nameserver: Text,
     /// The UDP or TCP connection, if it was established.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
     pub established_conn: TraceId,
+    /// Over TLS or HTTPS, the dial that made the connection, which several lookups share. It has the lookup of the
+    /// nameserver's name, and failed attempts.
+    #[serde(skip_serializing_if = "TraceId::is_undefined")]
+    pub shared_dial: TraceId,
 }

@@ -19,6 +19,9 @@ pub struct DnsQueryTrace {
     pub from_dial: TraceId,
     /// The UDP or TCP connection that carried the messages.
     pub connection: TraceId,
+    /// The HTTP request whose body was the query, over HTTPS (RFC 8484).
+    #[serde(skip_serializing_if = "TraceId::is_undefined")]
+    pub http_req: TraceId,
     /// The queries sent, in order.
     #[serde(deserialize_with = "null_as_default")]
     pub dns_query_msgs: Vec<DnsQueryMsg>,

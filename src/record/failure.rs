@@ -132,6 +132,12 @@ failures! {
     TlsConfiguration = "x_tls_configuration",
     /// All configured nameservers were skipped.
     NameserversSkipped = "x_nameservers_skipped",
+    /// The name of a nameserver has no address, or could not be looked up.
+    NameserverUnresolved = "x_nameserver_unresolved",
+    /// The nameserver answered a query over HTTPS with a status other than success.
+    DnsHttpStatus = "x_dns_http_status",
+    /// The nameserver's answer over HTTPS is not of the type `application/dns-message` (RFC 8484 section 6).
+    DnsHttpContentType = "x_dns_http_content_type",
     /// A DNS message is malformed.
     DnsMalformed = "x_dns_malformed",
     /// The name cannot be encoded in a DNS message.

@@ -31,7 +31,9 @@ impl NetTrace {
                 ids.has_conn(conn.trace_id.as_str(), conn.from_dial.as_str())
             }),
             dns_queries: filtered(&self.dns_queries, |query| {
-                ids.has_conn(query.connection.as_str(), query.from_dial.as_str())
+                // The connection may have carried the lookups of others, too.
+                let is_of_dial = ids.dials.contains(query.from_dial.as_str());
+                is_of_dial || query.from_dial.is_undefined() && ids.conns.contains(query.connection.as_str())
             }),
             tls_tunnels: filtered(&self.tls_tunnels, |tunnel| {
                 ids.tunnels.contains(tunnel.trace_id.as_str()) || ids.conns.contains(tunnel.tcp_conn.as_str())
@@ -72,6 +74,7 @@ impl<'a> SliceIds<'a> {
                 insert_defined(&mut ids.dials, dial.trace_id.as_str());
             }
         }
+        ids.add_shared_dials(trace);
         for dial in ids.dials.iter().filter_map(|id| trace.dials.get(id)) {
             insert_defined(&mut ids.conns, dial.established_conn.as_str());
             for resolver_dial in &dial.resolver_dials {
@@ -104,6 +107,24 @@ impl<'a> SliceIds<'a> {
             waiting.push(request.prev_hop.as_str());
             let made_for = trace.http_requests.children_of(&request.trace_id);
             waiting.extend(made_for.map(|made| made.trace_id.as_str()));
+        }
+    }
+
+    /// Adds what carried the lookups of the dials over connections that other dials made: their requests, connections
+    /// and dials.
+    fn add_shared_dials(&mut self, trace: &'a NetTrace) {
+        let mut shared: Vec<&str> = Vec::new();
+        for query in trace.dns_queries.iter().filter(|query| self.dials.contains(query.from_dial.as_str())) {
+            insert_defined(&mut self.requests, query.http_req.as_str());
+            if let Some(conn) = trace.tcp_conns.get(&query.connection) {
+                shared.push(conn.from_dial.as_str());
+            }
+        }
+        for dial in self.dials.iter().filter_map(|id| trace.dials.get(id)) {
+            shared.extend(dial.resolver_dials.iter().map(|resolver_dial| resolver_dial.shared_dial.as_str()));
+        }
+        for dial in shared {
+            insert_defined(&mut self.dials, dial);
         }
     }
 

@@ -44,3 +44,4 @@ pub use self::{
         StubResolverBuilder,
     },
 };
+pub use crate::nameserver::{InvalidNameserver, Nameserver};

@@ -1,10 +1,10 @@
 use std::sync::Arc;
+#[cfg(feature = "encrypted-dns")]
+use std::time::Duration;
 
-#[cfg(feature = "client")]
-use rustls::ClientConfig;
 use tower_layer::Layer;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "encrypted-dns")]
 use super::layer_config::ClientSettings;
 use super::{ConfigParts, builder::TraceTlsLayerBuilder, layer_config::LayerConfig, service::TraceTls};
 use crate::sink::TraceSink;
@@ -28,24 +28,20 @@ impl TraceTlsLayer {
     }
 
     /// Returns the same layer, except that it offers these protocols with ALPN.
-    #[cfg(feature = "client")]
+    #[cfg(feature = "encrypted-dns")]
     pub(crate) fn with_alpn(&self, protocols: &[&str]) -> Self {
-        let LayerConfig { sink, client, always, handshake_timeout, chains } = &*self.layer;
-        let client = match client {
-            Ok(ClientSettings { config, server_name }) => {
-                let mut config = ClientConfig::clone(config);
-                config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-                Ok(ClientSettings { config: Arc::new(config), server_name: server_name.clone() })
-            }
-            Err(error) => Err(error.duplicate()),
-        };
-        Self::from_config(LayerConfig {
-            sink: sink.clone(),
-            client,
-            always: *always,
-            handshake_timeout: *handshake_timeout,
-            chains: chains.clone(),
-        })
+        let mut layer = LayerConfig::clone(&self.layer);
+        if let Ok(ClientSettings { config, .. }) = &mut layer.client {
+            let names = protocols.iter().map(|name| name.as_bytes().to_vec());
+            Arc::make_mut(config).alpn_protocols = names.collect();
+        }
+        Self::from_config(layer)
+    }
+
+    /// Returns the same layer, except for the limit of a handshake.
+    #[cfg(feature = "encrypted-dns")]
+    pub(crate) fn with_handshake_timeout(&self, limit: Duration) -> Self {
+        Self::from_config(LayerConfig { handshake_timeout: Some(limit), ..LayerConfig::clone(&self.layer) })
     }
 
     pub(super) fn from_config(layer: LayerConfig) -> Self {

@@ -17,8 +17,21 @@ pub(super) struct LayerConfig {
     pub(super) chains: Arc<ChainCache>,
 }
 
+#[cfg(feature = "encrypted-dns")]
+impl Clone for LayerConfig {
+    fn clone(&self) -> Self {
+        LayerConfig {
+            sink: self.sink.clone(),
+            client: self.client.as_ref().map(Clone::clone).map_err(TlsError::duplicate),
+            always: self.always,
+            handshake_timeout: self.handshake_timeout,
+            chains: self.chains.clone(),
+        }
+    }
+}
+
 /// The settings of the layer that a handshake needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ClientSettings {
     pub(super) config: Arc<ClientConfig>,
     /// Asked for in place of the URI's host.

@@ -28,7 +28,8 @@ impl Exchange {
 
     /// Records a UDP connection with the query and the reply.
     pub fn record(&self, sink: &TraceSink) {
-        let mut conn = sink.lookup().resolver_dial(address(53, 53)).udp(address(2, 40_000));
+        let mut conn =
+            sink.lookup().resolver_dial(&address(53, 53).into()).udp(address(2, 40_000), address(53, 53));
         let mut dns = conn.dns();
         dns.query(|| to_record::query(&self.query, &self.question));
         dns.reply(|| "".into(), |answers, ignored| to_record::reply(&self.reply, answers, ignored));

@@ -1,13 +1,16 @@
 //! The builder of a stub resolver: what resolv.conf says, overridden by what the program sets.
 
-use std::{
-    error::Error,
-    fmt, io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+#[cfg(feature = "encrypted-dns")]
+use std::sync::Arc;
+use std::{error::Error, fmt, io, net::IpAddr, path::PathBuf, time::Duration};
 
+#[cfg(feature = "encrypted-dns")]
+use futures_util::future::BoxFuture;
+#[cfg(feature = "encrypted-dns")]
+use rustls::ClientConfig;
+
+#[cfg(feature = "encrypted-dns")]
+use super::encrypted::EncryptedDns;
 use super::{
     StubResolver, StubResolverInner,
     config::{Config, Overrides, absolute},
@@ -15,7 +18,9 @@ use super::{
     options::{IpStrategy, Options, SkipNameserver},
     reloadable::Reloadable,
 };
-use crate::sink::TraceSink;
+#[cfg(feature = "encrypted-dns")]
+use crate::tls::TraceTlsLayer;
+use crate::{nameserver::Nameserver, sink::TraceSink};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
@@ -29,12 +34,12 @@ const MIN_UDP_PAYLOAD_SIZE: u16 = 512;
 /// # Examples
 ///
 /// ```
-/// use nettrace::{TraceSink, connect::TcpConnector, resolve::StubResolver};
+/// use nettrace::{TraceSink, connect::TcpConnector, resolve::{Nameserver, StubResolver}};
 /// use std::time::Duration;
 ///
 /// let sink = TraceSink::new();
 /// let resolver = StubResolver::builder(&sink)
-///     .nameservers(["192.0.2.53:53".parse()?, "[2001:db8::53]:53".parse()?])
+///     .nameservers(["192.0.2.53".parse::<Nameserver>()?, "[2001:db8::53]:53".parse()?])
 ///     .timeout(Duration::from_secs(2))
 ///     .skip_nameserver(|ip, _port| ip.is_ipv6().then(|| "IPv6 is not routed here".to_owned()))
 ///     .build()?;
@@ -48,6 +53,8 @@ pub struct StubResolverBuilder {
     resolv_conf: Option<PathBuf>,
     hosts_file: Option<PathBuf>,
     options: Options,
+    #[cfg(feature = "encrypted-dns")]
+    tls_config: Option<Arc<ClientConfig>>,
 }
 
 impl StubResolverBuilder {
@@ -58,14 +65,29 @@ impl StubResolverBuilder {
             resolv_conf: Some(RESOLV_CONF.into()),
             hosts_file: Some(HOSTS.into()),
             options: Options::default(),
+            #[cfg(feature = "encrypted-dns")]
+            tls_config: None,
         }
     }
 
-    /// Asks these nameservers instead of the system's, in this order. Unlike in resolv.conf there is no maximum of
-    /// three.
+    /// Asks these nameservers instead of the system's, in this order: addresses, or [`Nameserver`]s. Unlike in
+    /// resolv.conf there is no maximum of three.
     #[must_use]
-    pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.overrides.nameservers = Some(nameservers.into_iter().collect());
+    pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = impl Into<Nameserver>>) -> Self {
+        self.overrides.nameservers = Some(nameservers.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets the TLS configuration for nameservers that are asked over TLS or HTTPS. ALPN is set for each.
+    ///
+    /// By default certificates are verified as the machine is set up; see [`TraceTlsLayer`]. The trace shows the
+    /// certificates of failed handshakes only if the configuration's verifier is a
+    /// [`TraceVerifier`](crate::tls::TraceVerifier), as in what
+    /// [`into_config`](crate::tls::TraceTlsLayerBuilder::into_config) returns.
+    #[cfg(feature = "encrypted-dns")]
+    #[must_use]
+    pub fn tls_config(mut self, config: Arc<ClientConfig>) -> Self {
+        self.tls_config = Some(config);
         self
     }
 
@@ -183,17 +205,50 @@ impl StubResolverBuilder {
                 })?;
             }
         }
-        let overrides = self.overrides;
+        #[cfg_attr(not(feature = "encrypted-dns"), expect(unused_mut, reason = "nothing is added to it"))]
+        let mut inner = self.resolver(self.overrides.clone())?;
+        #[cfg(feature = "encrypted-dns")]
+        if self.overrides.nameservers.iter().flatten().any(Nameserver::is_encrypted) {
+            inner.encrypted = Some(self.encrypted()?);
+        }
+        Ok(StubResolver::new(inner))
+    }
+
+    /// Reads the files, for a resolver that asks nameservers in plain DNS.
+    fn resolver(&self, overrides: Overrides) -> Result<StubResolverInner, ResolverConfigError> {
         let parse = move |content: Option<&[u8]>| Config::parse(content).with_overrides(&overrides);
-        let config = match self.resolv_conf {
+        let config = match self.resolv_conf.clone() {
             Some(path) => open(path, parse)?,
             None => Reloadable::fixed(parse(None)),
         };
-        let hosts = match self.hosts_file {
+        let hosts = match self.hosts_file.clone() {
             Some(path) => open(path, Hosts::parse)?,
             None => Reloadable::fixed(Hosts::default()),
         };
-        Ok(StubResolver::new(StubResolverInner::new(self.sink, config, hosts, self.options)))
+        Ok(StubResolverInner::new(self.sink.clone(), config, hosts, self.options.clone()))
+    }
+
+    /// Returns the state for nameservers that are asked over TLS or HTTPS. Their names are looked up with the other
+    /// nameservers that are configured, or with the system's if there are no others.
+    #[cfg(feature = "encrypted-dns")]
+    fn encrypted(&self) -> Result<EncryptedDns, ResolverConfigError> {
+        let plain = self.overrides.nameservers.iter().flatten().filter(|server| !server.is_encrypted());
+        let plain: Vec<_> = plain.cloned().collect();
+        let bootstrap = Arc::new(self.resolver(Overrides {
+            nameservers: (!plain.is_empty()).then_some(plain),
+            search: Some(Vec::new()),
+            ..self.overrides.clone()
+        })?);
+        let look_up = move |name: String, dial| -> BoxFuture<'static, _> {
+            let bootstrap = bootstrap.clone();
+            Box::pin(async move { bootstrap.lookup(&name, dial).await })
+        };
+        let tls = match self.tls_config.clone() {
+            Some(config) => TraceTlsLayer::builder(&self.sink).config(config).build(),
+            None => TraceTlsLayer::builder(&self.sink).build(),
+        };
+        let Options { skip, source_ip, .. } = &self.options;
+        Ok(EncryptedDns::new(&self.sink, &tls, Arc::new(look_up), skip.clone(), *source_ip))
     }
 }
 

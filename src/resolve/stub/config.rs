@@ -9,6 +9,8 @@ use std::{
 
 use resolv_conf::ScopedIp;
 
+use crate::nameserver::Nameserver;
+
 const DNS_PORT: u16 = 53;
 /// The C library's limits for the file (MAXNS, RES_MAXNDOTS, RES_MAXRETRANS, RES_MAXRETRY).
 const LIBC_MAX_NAMESERVERS: usize = 3;
@@ -22,7 +24,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The settings that apply to a lookup; see resolv.conf(5).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
-    pub(super) nameservers: Vec<SocketAddr>,
+    pub(super) nameservers: Vec<Nameserver>,
     /// Absolute names, each with its final dot.
     pub(super) search: Vec<String>,
     pub(super) ndots: usize,
@@ -38,7 +40,7 @@ pub(super) struct Config {
 /// The settings of the program. `None` leaves the system's setting.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overrides {
-    pub(super) nameservers: Option<Vec<SocketAddr>>,
+    pub(super) nameservers: Option<Vec<Nameserver>>,
     pub(super) search: Option<Vec<String>>,
     pub(super) ndots: Option<usize>,
     pub(super) attempts: Option<u32>,
@@ -58,11 +60,11 @@ impl Config {
             tracing::debug!(target: "nettrace", %error, "resolv.conf: skipped a line");
         }
         let mut nameservers: Vec<_> =
-            parsed.nameservers.iter().take(LIBC_MAX_NAMESERVERS).map(nameserver).collect();
+            parsed.nameservers.iter().take(LIBC_MAX_NAMESERVERS).map(|ip| nameserver(ip).into()).collect();
         if nameservers.is_empty() {
             nameservers.extend([
-                SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT)),
-                SocketAddr::from((Ipv6Addr::LOCALHOST, DNS_PORT)),
+                Nameserver::from(SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT))),
+                Nameserver::from(SocketAddr::from((Ipv6Addr::LOCALHOST, DNS_PORT))),
             ]);
         }
         let mut search: Vec<_> =
@@ -155,14 +157,14 @@ mod tests {
     }
 
     fn servers(text: &str) -> Vec<String> {
-        parse(text).nameservers.iter().map(SocketAddr::to_string).collect()
+        parse(text).nameservers.iter().map(Nameserver::to_string).collect()
     }
 
     #[test]
     fn without_a_file_the_defaults_apply() {
         let config = Config::parse(None);
         assert_eq!(config, parse("# nothing\n"));
-        assert_eq!(config.nameservers, ["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()]);
+        assert_eq!(servers("# nothing\n"), ["127.0.0.1:53", "[::1]:53"]);
         assert_eq!((config.ndots, config.attempts, config.timeout), (1, 2, Duration::from_secs(5)));
         assert!(!config.rotate && !config.use_vc && !config.single_request);
     }
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn overrides_replace_settings_of_the_file() {
         let own = Overrides {
-            nameservers: Some((1..=5).map(|n| SocketAddr::from(([10, 0, 0, n], 5300))).collect()),
+            nameservers: Some((1..=5).map(|n| SocketAddr::from(([10, 0, 0, n], 5300)).into()).collect()),
             attempts: Some(0),
             ndots: Some(4),
             ..Overrides::default()

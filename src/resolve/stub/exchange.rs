@@ -1,14 +1,18 @@
 //! One query to one nameserver, and the reply.
 //!
-//! Each exchange opens a socket of its own, so that the query has an unpredictable port and the trace a connection with
-//! its reads and writes. `policy.rs` decides which exchange comes next; this module does the I/O.
+//! In plain DNS each exchange opens a socket of its own, so that the query has an unpredictable port and the trace a
+//! connection with its reads and writes. Over TLS and HTTPS, exchanges share the connections of `encrypted`. `policy.rs`
+//! decides which exchange comes next; this module does the I/O.
 
+#[cfg(feature = "encrypted-dns")]
+use std::sync::Arc;
 use std::{
     io, mem,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
+use hickory_proto::ProtoError;
 use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,26 +20,37 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
+#[cfg(feature = "encrypted-dns")]
+use super::encrypted::EncryptedDns;
 use super::{
     message::{Query, Question, Reply, TC_BIT},
+    options::source_for,
     policy::{QueryAttempt, Transport, Verdict, classify_reply},
     to_record,
 };
 use crate::{
     error::{FailureDetail, ResolveErrorKind as Kind},
+    nameserver::NameserverKind,
     net::{ProbedSocket, SocketOptions, TcpAttempt},
     record::{EndReason, Failure},
     sink::{ConnRecorder, DialRef, DnsRecorder, ProbeEvent},
 };
+#[cfg(feature = "encrypted-dns")]
+use crate::{nameserver::EncryptedNameserver, sink::RequestHandle};
 
 /// Capacity for a reply over UDP, in bytes. Longer datagrams than were offered are accepted up to here.
 const MIN_UDP_BUFFER: usize = 4096;
 /// Initial capacity for a reply over TCP, in bytes.
 const MIN_TCP_BUFFER: usize = 2048;
 
+/// What takes the place of the connections where nameservers cannot be asked over TLS or HTTPS.
+#[cfg(not(feature = "encrypted-dns"))]
+#[derive(Debug)]
+pub(super) enum EncryptedDns {}
+
 /// The state that all exchanges of a lookup share.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct Exchange<'a> {
     pub(super) dial: DialRef,
     /// How long to wait for each transport: a query that is repeated over TCP has this time again.
     pub(super) timeout: Duration,
@@ -45,31 +60,71 @@ pub(super) struct Exchange {
     pub(super) udp_payload_size: Option<u16>,
     /// Queries set the AD bit (option `trust-ad`).
     pub(super) trust_ad: bool,
+    /// The connections to nameservers that are asked over TLS or HTTPS; `None` if none is configured.
+    pub(super) encrypted: Option<&'a EncryptedDns>,
 }
 
-impl Exchange {
+impl Exchange<'_> {
     /// Asks `question` with a new ID and from a new port. Returns what the reply means.
-    pub(super) async fn run(&self, attempt: QueryAttempt, question: &Question) -> Result<Verdict, Kind> {
-        let query = Query::new(question, self.udp_payload_size.filter(|_| attempt.edns), self.trust_ad)
-            .map_err(|error| Kind::Io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let context = QueryContext { attempt, question, query };
+    pub(super) async fn run(&self, attempt: &QueryAttempt, question: &Question) -> Result<Verdict, Kind> {
         let deadline = Instant::now() + self.timeout;
+        let edns = self.udp_payload_size.filter(|_| attempt.edns);
+        let server = match &attempt.server.0 {
+            NameserverKind::Plain(server) => *server,
+            #[cfg(feature = "encrypted-dns")]
+            NameserverKind::Encrypted(server) => {
+                let Some(encrypted) = self.encrypted else { return Err(Kind::NoNameservers) };
+                return Box::pin(self.over_encrypted(encrypted, server, attempt, question, edns, deadline))
+                    .await;
+            }
+        };
+        let query = Query::new(question, edns, self.trust_ad).map_err(unencodable)?;
+        let context = QueryContext { server, attempt, question, query };
         match attempt.transport {
-            Transport::Udp => self.over_udp(&context, deadline).await,
             Transport::Tcp => self.over_tcp(&context, deadline).await,
+            _ => self.over_udp(&context, deadline).await,
         }
     }
 
+    /// Asks over a connection that other lookups may use at the same time.
+    #[cfg(feature = "encrypted-dns")]
+    async fn over_encrypted(
+        &self,
+        encrypted: &EncryptedDns,
+        server: &Arc<EncryptedNameserver>,
+        attempt: &QueryAttempt,
+        question: &Question,
+        edns: Option<u16>,
+        deadline: Instant,
+    ) -> Result<Verdict, Kind> {
+        let connection = encrypted.checkout(server, &self.dial, deadline).await?;
+        let mut dns = self.dial.dns_over(connection.conn());
+        let id = connection.reserve_id();
+        let query = Query::padded(question, edns, self.trust_ad, id.id()).map_err(unencodable)?;
+        let on_sent = |request: Option<&RequestHandle>| {
+            dns.query(|| to_record::query(&query, question));
+            if let Some(request) = request {
+                dns.carried_by(request);
+            }
+        };
+        let outcome = match connection.exchange(id, query.wire.clone(), deadline, on_sent).await {
+            Ok(message) => on_message(&message, &query, question, attempt, &mut dns).map_err(Kind::BadReply),
+            Err(error) => Err(error),
+        };
+        finish_dns(dns, &outcome);
+        outcome
+    }
+
     async fn over_udp(&self, context: &QueryContext<'_>, deadline: Instant) -> Result<Verdict, Kind> {
-        let dial = self.dial.resolver_dial(context.attempt.server);
-        let (socket, local) = match self.connect_udp(context.attempt.server) {
+        let dial = self.dial.resolver_dial(&context.attempt.server);
+        let (socket, local) = match self.connect_udp(context.server) {
             Ok(connected) => connected,
             Err(error) => {
                 dial.failed(&error);
                 return Err(Kind::Io(error));
             }
         };
-        let mut conn = NameserverConn::new(socket, dial.udp(local));
+        let mut conn = NameserverConn::new(socket, dial.udp(local, context.server));
         conn.recorder.show(ProbeEvent::Connected, conn.socket.probe_socket());
         let mut ignored = None;
         let outcome =
@@ -82,7 +137,7 @@ impl Exchange {
     }
 
     async fn over_tcp(&self, context: &QueryContext<'_>, deadline: Instant) -> Result<Verdict, Kind> {
-        let mut conn = self.connect_tcp(context.attempt.server, deadline).await?;
+        let mut conn = self.connect_tcp(context, deadline).await?;
         let outcome = match timeout_at(deadline, conn.frames(context)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Kind::Timeout { ignored: None }),
@@ -107,12 +162,14 @@ impl Exchange {
 
     async fn connect_tcp(
         &self,
-        server: SocketAddr,
+        context: &QueryContext<'_>,
         deadline: Instant,
     ) -> Result<NameserverConn<TcpStream>, Kind> {
-        let dial = self.dial.resolver_dial(server);
+        let server = context.server;
+        let dial = self.dial.resolver_dial(&context.attempt.server);
         let timeout = Box::pin(sleep_until(deadline));
-        let attempt = TcpAttempt::start(server, dial.tcp(), Some(timeout), &self.socket_options(server));
+        let attempt =
+            TcpAttempt::start(server, dial.tcp(server), Some(timeout), &self.socket_options(server));
         let connected = match attempt {
             Ok(attempt) => attempt.await,
             Err(failed) => Err(failed),
@@ -134,20 +191,15 @@ impl Exchange {
     }
 
     fn socket_options(&self, server: SocketAddr) -> SocketOptions {
-        SocketOptions { source_ip: self.source_for(server), ..SocketOptions::default() }
-    }
-
-    /// Returns the source address to use towards `server`. None is used for the other family, nor for a nameserver on
-    /// the loopback interface, which is not reachable from other addresses.
-    fn source_for(&self, server: SocketAddr) -> Option<IpAddr> {
-        let applies = |source: &IpAddr| source.is_ipv4() == server.is_ipv4() && !server.ip().is_loopback();
-        self.source_ip.filter(applies)
+        SocketOptions { source_ip: source_for(self.source_ip, server), ..SocketOptions::default() }
     }
 }
 
 /// The parts of a query by which its reply is recognised.
 struct QueryContext<'a> {
-    attempt: QueryAttempt,
+    /// The address that the query is sent to.
+    server: SocketAddr,
+    attempt: &'a QueryAttempt,
     question: &'a Question,
     query: Query,
 }
@@ -155,19 +207,46 @@ struct QueryContext<'a> {
 impl QueryContext<'_> {
     /// Records a message that came and returns what it means. The error says why it is not the reply.
     fn on_message(&self, message: &[u8], dns: &mut DnsRecorder) -> Result<Verdict, String> {
-        let reply = Reply::decode(message);
-        let verdict = match reply.mismatch(&self.query, self.question) {
-            Some(why) => Err(why),
-            None => Ok(classify_reply(&reply, self.question, self.attempt)),
-        };
-        let ignored = || match &verdict {
-            Err(why) => why.clone().into(),
-            Ok(Verdict::Truncated) => "truncated".into(),
-            Ok(_) => "".into(),
-        };
-        dns.reply(ignored, |answers, ignored| to_record::reply(&reply, answers, ignored));
-        verdict
+        on_message(message, &self.query, self.question, self.attempt, dns)
     }
+}
+
+fn on_message(
+    message: &[u8],
+    query: &Query,
+    question: &Question,
+    attempt: &QueryAttempt,
+    dns: &mut DnsRecorder,
+) -> Result<Verdict, String> {
+    let reply = Reply::decode(message);
+    let verdict = match reply.mismatch(query, question) {
+        Some(why) => Err(why),
+        None => Ok(classify_reply(&reply, question, attempt)),
+    };
+    let ignored = || match &verdict {
+        Err(why) => why.clone().into(),
+        Ok(Verdict::Truncated) => "truncated".into(),
+        Ok(_) => "".into(),
+    };
+    dns.reply(ignored, |answers, ignored| to_record::reply(&reply, answers, ignored));
+    verdict
+}
+
+/// Records the outcome of an exchange.
+fn finish_dns(mut dns: DnsRecorder, outcome: &Result<Verdict, Kind>) {
+    let verdict_error = outcome.as_ref().ok().and_then(Verdict::error_kind);
+    match verdict_error.as_ref().or(outcome.as_ref().err()) {
+        None => dns.done(),
+        Some(error) => {
+            let timed_out = matches!(error, Kind::Timeout { .. });
+            let reason = if timed_out { EndReason::Timeout } else { EndReason::Failed };
+            dns.failed(reason, || FailureDetail::new(error.failure(), error.to_string()));
+        }
+    }
+}
+
+fn unencodable(error: ProtoError) -> Kind {
+    Kind::Io(io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
 /// A socket connected to a nameserver, with its recorders. Fields are dropped in this order: the query ends first, then
@@ -192,16 +271,7 @@ impl<S: ProbedSocket> NameserverConn<S> {
             self.recorder
                 .will_end(EndReason::Timeout, Some((Failure::GenericTimeoutError, "no reply in time")));
         }
-        let verdict_error = outcome.as_ref().ok().and_then(Verdict::error_kind);
-        let mut dns = mem::replace(&mut self.dns, DnsRecorder::off());
-        match verdict_error.as_ref().or(outcome.as_ref().err()) {
-            None => dns.done(),
-            Some(error) => {
-                let timed_out = matches!(error, Kind::Timeout { .. });
-                let reason = if timed_out { EndReason::Timeout } else { EndReason::Failed };
-                dns.failed(reason, || FailureDetail::new(error.failure(), error.to_string()));
-            }
-        }
+        finish_dns(mem::replace(&mut self.dns, DnsRecorder::off()), outcome);
     }
 }
 
@@ -323,22 +393,6 @@ fn bytes_missing(stream: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_source_address_is_used_for_remote_servers_of_its_family() {
-        let source: IpAddr = [192, 0, 2, 9].into();
-        let exchange = Exchange {
-            dial: DialRef::default(),
-            timeout: Duration::ZERO,
-            source_ip: Some(source),
-            udp_payload_size: None,
-            trust_ad: false,
-        };
-        let towards = |server: &str| exchange.source_for(server.parse().unwrap());
-        assert_eq!(towards("192.0.2.1:53"), Some(source));
-        assert_eq!(towards("127.0.0.53:53"), None);
-        assert_eq!(towards("[2001:db8::1]:53"), None);
-    }
 
     #[test]
     fn frames_are_split_off_a_stream() {

@@ -4,7 +4,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Mutex,
 };
 
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     error::{LookupError, ResolveErrorKind as Kind},
+    nameserver::Nameserver,
     sync::IgnorePoison,
 };
 
@@ -32,7 +32,7 @@ pub(super) struct Lookup<'a> {
     skip: Option<&'a SkipNameserver>,
     /// Index of the nameserver to begin with.
     first_server: usize,
-    exchange: Exchange,
+    exchange: Exchange<'a>,
     /// The nameservers that were skipped, each once, with the reason.
     skipped: Mutex<Vec<(SocketAddr, String)>>,
 }
@@ -45,7 +45,7 @@ impl<'a> Lookup<'a> {
         strategy: IpStrategy,
         skip: Option<&'a SkipNameserver>,
         first_server: usize,
-        exchange: Exchange,
+        exchange: Exchange<'a>,
     ) -> Self {
         let strategy = match strategy {
             IpStrategy::Both if config.no_aaaa => IpStrategy::Ipv4Only,
@@ -99,7 +99,7 @@ impl<'a> Lookup<'a> {
         let mut plan =
             QueryPlan::new(self.config, self.first_server, self.exchange.udp_payload_size.is_some());
         while let Some(attempt) = plan.next(|server| self.skips(server)) {
-            let outcome = self.exchange.run(attempt, &question).await;
+            let outcome = self.exchange.run(&attempt, &question).await;
             plan.on_outcome(attempt, outcome);
         }
         plan.finish().unwrap_or_else(|| {
@@ -109,12 +109,10 @@ impl<'a> Lookup<'a> {
     }
 
     /// Returns `true` if the program wants this nameserver to be skipped, which is recorded.
-    fn skips(&self, server: SocketAddr) -> bool {
-        let Some(skip) = self.skip else { return false };
-        let answer = catch_unwind(AssertUnwindSafe(|| skip.call(server)));
-        let Some(reason) = answer.unwrap_or_else(|_| Some("the callback panicked".to_owned())) else {
-            return false;
-        };
+    fn skips(&self, server: &Nameserver) -> bool {
+        // The addresses of a name are asked about when they are known.
+        let (Some(skip), Some(server)) = (self.skip, server.addr()) else { return false };
+        let Some(reason) = skip.call(server) else { return false };
         self.exchange.dial.skipped_nameserver(server, &reason);
         let mut skipped = self.skipped.lock().ignore_poison();
         if !skipped.iter().any(|(known, _)| *known == server) {

@@ -13,6 +13,9 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 
+#[cfg(feature = "encrypted-dns")]
+use hickory_proto::rr::rdata::opt::EdnsOption;
+
 use super::{
     rr::{A, AAAA, Answer, CLASS_IN, CNAME, NS, OPT, Value, read_answer, read_record},
     wire::{Reader, WireError, WireName},
@@ -21,6 +24,12 @@ use crate::error::rcode;
 
 /// Length of the header that begins every message, in bytes.
 const HEADER_BYTES: usize = 12;
+/// The EDNS option for padding (RFC 7830 section 3).
+#[cfg(feature = "encrypted-dns")]
+const PADDING: u16 = 12;
+/// Queries are padded to a multiple of this many bytes (RFC 8467 section 4.1).
+#[cfg(feature = "encrypted-dns")]
+const PADDED_BLOCK_BYTES: usize = 128;
 /// The TC (truncated) bit in the third byte of a message.
 pub(super) const TC_BIT: u8 = 0x02;
 
@@ -65,6 +74,39 @@ impl Query {
     ///
     /// When it cannot be encoded. Not known to happen for a name that `host_name::validate` accepts.
     pub(super) fn new(question: &Question, edns: Option<u16>, trust_ad: bool) -> Result<Self, ProtoError> {
+        let message = Self::message(question, edns, trust_ad);
+        Ok(Self { id: message.metadata.id, edns, wire: message.to_vec()? })
+    }
+
+    /// Creates a query with this ID for an encrypted connection. With an OPT record it is padded, so that its length
+    /// tells little of the name (RFC 8467 section 4.1).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`new`](Self::new).
+    #[cfg(feature = "encrypted-dns")]
+    pub(super) fn padded(
+        question: &Question,
+        edns: Option<u16>,
+        trust_ad: bool,
+        id: u16,
+    ) -> Result<Self, ProtoError> {
+        let mut message = Self::message(question, edns, trust_ad);
+        message.metadata.id = id;
+        if let Some(edns) = &mut message.edns {
+            // The option is there when the length is measured, with its code and length.
+            edns.options_mut().insert(EdnsOption::Unknown(PADDING, Vec::new()));
+            let len = message.to_vec()?.len();
+            let padding = vec![0; len.next_multiple_of(PADDED_BLOCK_BYTES) - len];
+            if let Some(edns) = &mut message.edns {
+                edns.options_mut().remove(PADDING.into());
+                edns.options_mut().insert(EdnsOption::Unknown(PADDING, padding));
+            }
+        }
+        Ok(Self { id, edns, wire: message.to_vec()? })
+    }
+
+    fn message(question: &Question, edns: Option<u16>, trust_ad: bool) -> Message {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         message.metadata.authentic_data = trust_ad;
@@ -78,7 +120,7 @@ impl Query {
             edns.set_max_payload(payload);
             message.set_edns(edns);
         }
-        Ok(Self { id: message.metadata.id, edns, wire: message.to_vec()? })
+        message
     }
 }
 

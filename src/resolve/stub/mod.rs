@@ -8,6 +8,8 @@
 pub(crate) mod bench;
 mod builder;
 mod config;
+#[cfg(feature = "encrypted-dns")]
+mod encrypted;
 mod exchange;
 mod host_name;
 mod hosts;
@@ -37,6 +39,8 @@ use std::{
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
+#[cfg(feature = "encrypted-dns")]
+use self::encrypted::EncryptedDns;
 pub use self::{
     builder::{ResolverConfigError, StubResolverBuilder},
     options::IpStrategy,
@@ -173,13 +177,24 @@ struct StubResolverInner {
     config: Reloadable<Config>,
     hosts: Reloadable<Hosts>,
     options: Options,
+    /// The connections to nameservers that are asked over TLS or HTTPS; `None` if none is configured.
+    #[cfg(feature = "encrypted-dns")]
+    encrypted: Option<EncryptedDns>,
     /// The number of lookups begun, for the option `rotate`.
     lookups_begun: AtomicUsize,
 }
 
 impl StubResolverInner {
     fn new(sink: TraceSink, config: Reloadable<Config>, hosts: Reloadable<Hosts>, options: Options) -> Self {
-        Self { sink, config, hosts, options, lookups_begun: AtomicUsize::new(0) }
+        Self {
+            sink,
+            config,
+            hosts,
+            options,
+            #[cfg(feature = "encrypted-dns")]
+            encrypted: None,
+            lookups_begun: AtomicUsize::new(0),
+        }
     }
 
     async fn lookup(&self, host: &str, dial: DialRef) -> Result<Vec<IpAddr>, ResolveError> {
@@ -221,6 +236,10 @@ impl StubResolverInner {
             source_ip: self.options.source_ip,
             udp_payload_size: self.options.udp_payload_size,
             trust_ad: config.trust_ad,
+            #[cfg(feature = "encrypted-dns")]
+            encrypted: self.encrypted.as_ref(),
+            #[cfg(not(feature = "encrypted-dns"))]
+            encrypted: None,
         };
         let Options { strategy, skip, .. } = &self.options;
         Lookup::new(&config, *strategy, skip.as_ref(), first_server, exchange).host(host).await

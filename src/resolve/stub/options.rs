@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -55,6 +56,12 @@ impl Default for Options {
     }
 }
 
+/// Returns the source address to use towards `server`. None is used for the other family, nor for a nameserver on the
+/// loopback interface, which is not reachable from other addresses.
+pub(super) fn source_for(source_ip: Option<IpAddr>, server: SocketAddr) -> Option<IpAddr> {
+    source_ip.filter(|source| source.is_ipv4() == server.is_ipv4() && !server.ip().is_loopback())
+}
+
 /// The program's callback that may exclude a nameserver.
 #[derive(Clone)]
 pub(super) struct SkipNameserver(Arc<dyn Fn(IpAddr, u16) -> Option<String> + Send + Sync>);
@@ -64,14 +71,29 @@ impl SkipNameserver {
         SkipNameserver(Arc::new(skip))
     }
 
-    /// Returns the reason to skip this nameserver; `None` if it is to be asked.
+    /// Returns the reason to skip this nameserver; `None` if it is to be asked. A panic is a reason.
     pub(super) fn call(&self, server: SocketAddr) -> Option<String> {
-        (self.0)(server.ip(), server.port())
+        let answer = catch_unwind(AssertUnwindSafe(|| (self.0)(server.ip(), server.port())));
+        answer.unwrap_or_else(|_| Some("the callback panicked".to_owned()))
     }
 }
 
 impl fmt::Debug for SkipNameserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SkipNameserver(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_address_is_used_for_remote_servers_of_its_family() {
+        let source: IpAddr = [192, 0, 2, 9].into();
+        let towards = |server: &str| source_for(Some(source), server.parse().unwrap());
+        assert_eq!(towards("192.0.2.1:53"), Some(source));
+        assert_eq!(towards("127.0.0.53:53"), None);
+        assert_eq!(towards("[2001:db8::1]:53"), None);
     }
 }

@@ -3,27 +3,36 @@
 //! The order is that of Go's resolver (net/dnsclient_unix.go). [`Lookup`](super::lookup::Lookup) takes attempts from a
 //! [`QueryPlan`], performs them, and reports their outcomes to it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::{
     config::Config,
     message::{Question, Reply},
 };
-use crate::error::{LookupError, ResolveErrorKind as Kind, rcode};
+use crate::{
+    error::{LookupError, ResolveErrorKind as Kind, rcode},
+    nameserver::{Nameserver, NameserverKind},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
     Udp,
     Tcp,
+    /// The nameserver's own, TLS or HTTPS.
+    #[cfg(feature = "encrypted-dns")]
+    Encrypted,
 }
 
 /// One query to one nameserver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct QueryAttempt {
-    pub(super) server: SocketAddr,
+    pub(super) server: Nameserver,
     pub(super) transport: Transport,
     /// Whether the query has an OPT record.
     pub(super) edns: bool,
+    /// Whether the query was sent before, on a connection that the nameserver had closed.
+    #[cfg(feature = "encrypted-dns")]
+    pub(super) is_repeated: bool,
 }
 
 /// The meaning of a reply.
@@ -59,7 +68,7 @@ impl Verdict {
 }
 
 /// Classifies a reply that matches its query.
-pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: QueryAttempt) -> Verdict {
+pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: &QueryAttempt) -> Verdict {
     // A reply that is truncated even over TCP is used as it is.
     if reply.truncated && attempt.transport == Transport::Udp {
         return Verdict::Truncated;
@@ -90,7 +99,7 @@ pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: QueryA
 /// option `attempts` of resolv.conf(5), which counts rounds and not [`QueryAttempt`]s.
 #[derive(Debug)]
 pub(super) struct QueryPlan {
-    servers: Vec<SocketAddr>,
+    servers: Vec<Nameserver>,
     /// Whether all queries go over TCP (option `use-vc`).
     use_vc: bool,
     edns: bool,
@@ -126,17 +135,16 @@ impl QueryPlan {
 
     /// Returns the next query to perform; `None` when there is none. `skip` is called with each server right before its
     /// turn, and returns `true` to leave it out.
-    pub(super) fn next(&mut self, mut skip: impl FnMut(SocketAddr) -> bool) -> Option<QueryAttempt> {
+    pub(super) fn next(&mut self, mut skip: impl FnMut(&Nameserver) -> bool) -> Option<QueryAttempt> {
         if let Some(attempt) = self.retry.take() {
             return Some(attempt);
         }
         while self.rounds_left > 0 {
-            while let Some(&server) = self.servers.get(self.next) {
+            while let Some(server) = self.servers.get(self.next) {
                 self.next += 1;
                 if !skip(server) {
                     self.asked = true;
-                    let transport = if self.use_vc { Transport::Tcp } else { Transport::Udp };
-                    return Some(QueryAttempt { server, transport, edns: self.edns });
+                    return Some(self.first_attempt(server.clone()));
                 }
             }
             self.rounds_left = if self.asked { self.rounds_left - 1 } else { 0 };
@@ -146,9 +154,25 @@ impl QueryPlan {
         None
     }
 
+    fn first_attempt(&self, server: Nameserver) -> QueryAttempt {
+        let transport = match &server.0 {
+            #[cfg(feature = "encrypted-dns")]
+            NameserverKind::Encrypted(_) => Transport::Encrypted,
+            NameserverKind::Plain(_) if self.use_vc => Transport::Tcp,
+            NameserverKind::Plain(_) => Transport::Udp,
+        };
+        QueryAttempt {
+            server,
+            transport,
+            edns: self.edns,
+            #[cfg(feature = "encrypted-dns")]
+            is_repeated: false,
+        }
+    }
+
     /// Takes the outcome of `attempt`, and decides whether the same server is asked again, the next one, or none.
     pub(super) fn on_outcome(&mut self, attempt: QueryAttempt, outcome: Result<Verdict, Kind>) {
-        let error = |kind| Err(LookupError { kind, nameserver: Some(attempt.server) });
+        let error = |kind| Err(LookupError { kind, nameserver: Some(attempt.server.clone()) });
         let (result, is_final) = match outcome {
             Ok(Verdict::Truncated) => {
                 self.retry = Some(QueryAttempt { transport: Transport::Tcp, ..attempt });
@@ -156,6 +180,11 @@ impl QueryPlan {
             }
             Ok(Verdict::EdnsRefused(_)) => {
                 self.retry = Some(QueryAttempt { edns: false, ..attempt });
+                return;
+            }
+            #[cfg(feature = "encrypted-dns")]
+            Err(kind) if kind.is_of_reused_connection() && !attempt.is_repeated => {
+                self.retry = Some(QueryAttempt { is_repeated: true, ..attempt });
                 return;
             }
             Ok(Verdict::Addresses(addresses)) => (Ok(addresses), true),

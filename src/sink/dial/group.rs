@@ -1,8 +1,12 @@
 //! [`DialGroup`]: a dial with its connections, DNS queries and TLS tunnels, kept and evicted as one.
 //!
-//! Links between records point one way only, from requests to groups, and a group owns everything in it. So nothing can
-//! keep itself alive.
+//! Links between records point one way only: from requests to groups, and from a group to the dials of nameservers and
+//! the requests that carried its DNS messages. A group owns everything else in it. So nothing can keep itself alive.
 
+#[cfg(feature = "resolve")]
+use crate::nameserver::Nameserver;
+#[cfg(feature = "encrypted-dns")]
+use crate::sink::request::record::RequestRef;
 use crate::{
     error::FailureDetail,
     record::{EndReason, Text, limits::LimitedText},
@@ -46,7 +50,7 @@ pub(crate) struct DialGroup {
     pub(crate) dial: Option<DialHead>,
     /// The number of records in the group that have not ended.
     running: AtomicU32,
-    /// The number of references from requests that are kept.
+    /// The number of references from requests that are kept, and from dials whose lookups it carried.
     retained: AtomicU32,
     state: Mutex<GroupState>,
     /// The first connection. It is part of the group, so that a dial with its connection is usually one block of
@@ -86,6 +90,10 @@ pub(crate) struct GroupState {
     pub(crate) dns: Vec<DnsRecord>,
     /// Through a proxy there may be two.
     pub(crate) tls: SmallVec<[TlsRecord; 1]>,
+    /// The dials to nameservers whose connections carried lookups of this group. Those dials carry lookups of many, and
+    /// have no such links themselves.
+    #[cfg(feature = "encrypted-dns")]
+    pub(in crate::sink) carriers: Vec<Arc<DialGroup>>,
     /// How many connections of the group are counted in `Core::ended_conns`.
     ended_conns: u32,
     /// The bytes that were charged for everything that has ended.
@@ -105,11 +113,16 @@ impl GroupState {
         let dns: usize = self.dns.iter().map(DnsRecord::heap_bytes).sum();
         let tls: usize = self.tls.iter().map(TlsRecord::heap_bytes).sum();
         let tls_list = if self.tls.spilled() { self.tls.capacity() * size_of::<TlsRecord>() } else { 0 };
+        #[cfg(feature = "encrypted-dns")]
+        let carriers = self.carriers.capacity() * size_of::<Arc<DialGroup>>();
+        #[cfg(not(feature = "encrypted-dns"))]
+        let carriers = 0;
         let skipped: usize = self.dial.skipped.iter().map(|(_, reason)| reason.len()).sum();
         others
             + dns
             + tls
             + skipped
+            + carriers
             + tls_list
             + self.others.capacity() * size_of::<Arc<ConnRecord>>()
             + self.dns.capacity() * size_of::<DnsRecord>()
@@ -153,7 +166,11 @@ impl DialState {
 /// A dial of the resolver, to a nameserver. Its record in a trace has no reason for its end.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolverDial {
-    pub(crate) nameserver: SocketAddr,
+    #[cfg(feature = "resolve")]
+    pub(crate) nameserver: Nameserver,
+    /// The dial of a connection that several lookups may share.
+    #[cfg(feature = "encrypted-dns")]
+    pub(crate) shared_dial: Option<RecordId>,
     pub(crate) begin: Tick,
     pub(crate) end: Option<End>,
     pub(crate) conn: Option<RecordId>,
@@ -222,13 +239,13 @@ impl DialGroup {
         self.running.load(Acquire) != 0
     }
 
-    /// Keeps the group for a request that refers to it.
+    /// Keeps the group for a request or a group that refers to it.
     #[cfg(any(feature = "connect", feature = "request"))]
     pub(crate) fn retain(&self) {
         self.retained.fetch_add(1, Relaxed);
     }
 
-    /// Ends one [`retain`](Self::retain): that request is not kept any more.
+    /// Ends one [`retain`](Self::retain): what refers to the group is not kept any more.
     pub(crate) fn release(&self) {
         self.retained.fetch_sub(1, AcqRel);
     }
@@ -388,5 +405,13 @@ impl Evictable for GroupSlot {
         core.drop_counters.dials.fetch_add(u64::from(group.dial.is_some()), Relaxed);
         core.drop_counters.tcp_conns.fetch_add(tcp as u64, Relaxed);
         core.drop_counters.udp_conns.fetch_add(udp as u64, Relaxed);
+        #[cfg(feature = "encrypted-dns")]
+        {
+            let carriers = std::mem::take(&mut state.carriers);
+            let requests: Vec<_> = state.dns.iter().filter_map(|dns| dns.http.clone()).collect();
+            drop(state);
+            carriers.iter().for_each(|group| group.release());
+            requests.iter().for_each(RequestRef::remove_follower);
+        }
     }
 }

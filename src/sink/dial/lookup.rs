@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     error::{FailureDetail, classify::io_failure_detail},
+    nameserver::Nameserver,
     record::{
         EndReason, Failure, TraceId,
         limits::{MAX_REASON_BYTES, limit},
@@ -86,14 +87,21 @@ impl DialRef {
     }
 
     /// Begins a dial of the resolver, to a nameserver.
-    pub(crate) fn resolver_dial(&self, nameserver: SocketAddr) -> ResolverDialRecorder {
+    pub(crate) fn resolver_dial(&self, nameserver: &Nameserver) -> ResolverDialRecorder {
         ResolverDialRecorder(self.0.clone().and_then(|group| {
             let index = group.begin_record(|state| {
-                let dial = ResolverDial { nameserver, begin: group.core.now(), end: None, conn: None };
+                let dial = ResolverDial {
+                    nameserver: nameserver.clone(),
+                    #[cfg(feature = "encrypted-dns")]
+                    shared_dial: None,
+                    begin: group.core.now(),
+                    end: None,
+                    conn: None,
+                };
                 // Usually there are two: A and AAAA records are queried over a socket each.
                 group::push_reserving(&mut state.dial.resolver_dials, 2, dial)
             })?;
-            Some((group, index, nameserver))
+            Some((group, index))
         }))
     }
 }
@@ -115,7 +123,7 @@ impl DialRecorder {
 /// Records a dial of the resolver: over UDP a connected socket, over TCP one attempt. If it is dropped before that has
 /// ended, it is recorded as cancelled.
 #[derive(Debug)]
-pub(crate) struct ResolverDialRecorder(Option<(Arc<DialGroup>, usize, SocketAddr)>);
+pub(crate) struct ResolverDialRecorder(pub(super) Option<(Arc<DialGroup>, usize)>);
 
 impl ResolverDialRecorder {
     pub(crate) fn failed(mut self, error: &io::Error) {
@@ -129,9 +137,9 @@ impl ResolverDialRecorder {
     }
 
     /// Records that a UDP socket is connected to the nameserver. That ends the dial: UDP has no handshake.
-    pub(crate) fn udp(self, local: SocketAddr) -> ConnRecorder {
-        let Some((group, _, nameserver)) = &self.0 else { return ConnRecorder::off() };
-        let endpoint = Endpoint { local: Some(local), remote: Some(*nameserver), path: None };
+    pub(crate) fn udp(self, local: SocketAddr, remote: SocketAddr) -> ConnRecorder {
+        let Some((group, _)) = &self.0 else { return ConnRecorder::off() };
+        let endpoint = Endpoint { local: Some(local), remote: Some(remote), path: None };
         let conn = ConnRecorder::begin(group.clone(), |core| ConnRecord {
             from_resolver: true,
             ..ConnRecord::new(core, Transport::Udp, endpoint)
@@ -141,11 +149,11 @@ impl ResolverDialRecorder {
     }
 
     /// Begins the TCP handshake with the nameserver.
-    pub(crate) fn tcp(&self) -> AttemptRecorder {
+    pub(crate) fn tcp(&self, remote: SocketAddr) -> AttemptRecorder {
         match &self.0 {
-            Some((group, _, nameserver)) => {
+            Some((group, _)) => {
                 let from_resolver = true;
-                AttemptRecorder::begin(Some(group.clone()), *nameserver, from_resolver)
+                AttemptRecorder::begin(Some(group.clone()), remote, from_resolver)
             }
             None => AttemptRecorder::off(),
         }
@@ -156,13 +164,13 @@ impl ResolverDialRecorder {
         self.end(EndReason::Closed, conn.conn_ref().and_then(ConnRef::record_id), || None);
     }
 
-    fn end(
+    pub(super) fn end(
         &mut self,
         reason: EndReason,
         conn: Option<RecordId>,
         fault: impl FnOnce() -> Option<FailureDetail>,
     ) {
-        let Some((group, index, _)) = self.0.take() else { return };
+        let Some((group, index)) = self.0.take() else { return };
         let ended = {
             let mut state = group.state();
             let dial = state.dial.resolver_dials.get_mut(index).filter(|dial| dial.end.is_none());

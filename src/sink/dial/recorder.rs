@@ -208,14 +208,8 @@ pub(in crate::sink) fn begin(
     destination: Text,
 ) -> (Arc<DialGroup>, DialRecorder) {
     let request = context::current_request().filter(|request| request.is_of(core) && request.is_open());
-    let head = DialHead {
-        id: core.id_alloc.next_id(),
-        begin: core.now(),
-        destination: LimitedText::new(destination, MAX_ADDRESS_BYTES),
-        proxy: context::current_proxy(),
-        trigger: request.as_ref().map(RequestRef::record_id),
-        end: EndCell::default(),
-    };
+    let trigger = request.as_ref().map(RequestRef::record_id);
+    let head = DialHead { proxy: context::current_proxy(), trigger, ..DialHead::new(core, destination) };
     let group = DialGroup::allocate(group_alloc, core, Some(head));
     if let Some(request) = request {
         request.caused_dial(&group);
@@ -223,6 +217,31 @@ pub(in crate::sink) fn begin(
     #[cfg(feature = "tonic")]
     context::note_begun_dial(&group);
     (group.clone(), DialRecorder::new(group))
+}
+
+/// Begins a dial to `destination` (`host:port`) that no request caused, whatever runs in this poll.
+#[cfg(feature = "encrypted-dns")]
+pub(in crate::sink) fn begin_alone(
+    core: &Arc<Core>,
+    group_alloc: &BatchAlloc<Arc<DialGroup>>,
+    destination: Text,
+) -> (Arc<DialGroup>, DialRecorder) {
+    let group = DialGroup::allocate(group_alloc, core, Some(DialHead::new(core, destination)));
+    (group.clone(), DialRecorder::new(group))
+}
+
+impl DialHead {
+    /// Returns the facts about a dial that begins now, without a proxy and without a request.
+    fn new(core: &Core, destination: Text) -> Self {
+        DialHead {
+            id: core.id_alloc.next_id(),
+            begin: core.now(),
+            destination: LimitedText::new(destination, MAX_ADDRESS_BYTES),
+            proxy: None,
+            trigger: None,
+            end: EndCell::default(),
+        }
+    }
 }
 
 thread_local! {

@@ -4,6 +4,8 @@
 //! a reply, and of all replies that were not used, is limited.
 
 use super::answers::Answers;
+#[cfg(feature = "encrypted-dns")]
+use crate::sink::request::record::RequestRef;
 use crate::{
     error::FailureDetail,
     record::{BoxedOrEmpty, DnsQueryMsg, DnsQuestion, DnsReplyMsg, Text, TruncatedFields},
@@ -17,6 +19,9 @@ use std::borrow::Cow;
 pub(crate) struct DnsRecord {
     pub(crate) id: RecordId,
     pub(crate) conn: Option<RecordId>,
+    /// The request whose body was the query.
+    #[cfg(feature = "encrypted-dns")]
+    pub(crate) http: Option<RequestRef>,
     pub(crate) queries: SmallVec<[(Tick, DnsQuery); 1]>,
     pub(crate) replies: SmallVec<[(Tick, DnsReply); 1]>,
     /// The number of replies that came, those included that are not kept.

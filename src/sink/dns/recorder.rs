@@ -54,17 +54,32 @@ impl DnsRecorder {
         DnsRecorder { place: None, fault: None, ignored: Ignored { replies: 0, text_bytes: 0 } }
     }
 
-    fn begin(group: &Arc<DialGroup>, conn: Option<RecordId>) -> Self {
+    pub(in crate::sink) fn begin(group: &Arc<DialGroup>, conn: Option<RecordId>) -> Self {
         if !group.core.config.dns {
             return DnsRecorder::off();
         }
         let id = group.core.id_alloc.next_id();
         let (queries, replies) = Default::default();
-        let record = DnsRecord { id, conn, queries, replies, received: 0, end: None };
+        let record = DnsRecord {
+            id,
+            conn,
+            #[cfg(feature = "encrypted-dns")]
+            http: None,
+            queries,
+            replies,
+            received: 0,
+            end: None,
+        };
         // One for each address family.
         let place = group.begin_record(|state| group::push_reserving(&mut state.dns, 2, record));
         let place = place.map(|index| (group.clone(), index));
         DnsRecorder { place, fault: None, ignored: Ignored::default() }
+    }
+
+    /// Returns the group of the record, and its index there.
+    #[cfg(feature = "encrypted-dns")]
+    pub(in crate::sink) fn place(&self) -> Option<(&Arc<DialGroup>, usize)> {
+        self.place.as_ref().map(|(group, index)| (group, *index))
     }
 
     fn is_on(&self) -> bool {

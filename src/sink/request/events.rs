@@ -44,8 +44,8 @@ impl RequestRef {
         record.hops < MAX_REQUEST_HOPS - 1 && self.add_follower()
     }
 
-    /// Keeps this request as long as the one that follows it. Returns `false` if it is not kept any more.
-    fn add_follower(&self) -> bool {
+    /// Keeps this request as long as the one that follows it, or the DNS record whose messages it carried. Returns `false` if it is not kept any more.
+    pub(in crate::sink) fn add_follower(&self) -> bool {
         self.record.followers.fetch_add(1, AcqRel);
         let is_kept = !self.record.is_evicted.load(Acquire);
         if !is_kept {

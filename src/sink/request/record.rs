@@ -62,7 +62,7 @@ pub(crate) struct RequestRecord {
     pub(crate) decoded: AtomicU64,
     /// Tells whether there is anything in `links`.
     pub(crate) end: EndCell,
-    /// The number of kept requests that this one led to.
+    /// The number of kept requests that this one led to, and of kept DNS records whose messages it carried.
     pub(super) followers: AtomicU32,
     /// The number of requests that led to this one.
     #[cfg(feature = "_record_requests")]
@@ -216,8 +216,8 @@ impl RequestRef {
         self.record.id()
     }
 
-    /// Records that a request for which this one was kept is not kept any more.
-    pub(super) fn remove_follower(&self) {
+    /// Records that what this request was kept for is not kept any more.
+    pub(in crate::sink) fn remove_follower(&self) {
         self.record.followers.fetch_sub(1, AcqRel);
     }
 

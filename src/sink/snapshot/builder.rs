@@ -77,6 +77,8 @@ struct SnapshotBuilder {
     /// The other records of the groups, each with the index of its group in `groups_held`.
     queries: Vec<(usize, DnsRecord)>,
     tunnels: Vec<(usize, TlsRecord)>,
+    /// Requests that carried the DNS messages of these groups.
+    carriers: Vec<RequestRef>,
 }
 
 /// The number of records that a group usually has, reserved before the group is locked.
@@ -95,6 +97,7 @@ impl SnapshotBuilder {
             conns: vec![],
             queries: vec![],
             tunnels: vec![],
+            carriers: vec![],
         }
     }
 
@@ -128,9 +131,20 @@ impl SnapshotBuilder {
         others.kept
     }
 
-    /// Adds these groups, and those that the requests refer to.
+    /// Adds these groups, those that the requests refer to, and what these groups refer to.
     fn linked(&mut self, groups: Vec<Arc<DialGroup>>) {
         self.groups.extend(groups);
+        while !self.groups.found.is_empty() {
+            self.found_groups();
+            let carriers = std::mem::take(&mut self.carriers);
+            self.requests(
+                carriers.len(),
+                carriers.iter().map(|request| (request.record_id(), &*request.record)),
+            );
+        }
+    }
+
+    fn found_groups(&mut self) {
         let mut groups = std::mem::take(&mut self.groups.found);
         in_order(&mut groups, |group| group.dial.as_ref().map(|dial| dial.begin));
         self.groups_held.reserve(groups.len());
@@ -154,6 +168,11 @@ impl SnapshotBuilder {
             self.conns.extend(ConnRef::all(group, &state));
             self.queries.extend(state.dns.iter().map(|dns| (place, dns.clone())));
             self.tunnels.extend(state.tls.iter().map(|tls| (place, tls.clone())));
+            #[cfg(feature = "encrypted-dns")]
+            {
+                state.carriers.iter().for_each(|carrier| self.groups.add(carrier));
+                self.carriers.extend(state.dns.iter().filter_map(|dns| dns.http.clone()));
+            }
             state.dial.clone()
         };
         if let Some(head) = &group.dial {

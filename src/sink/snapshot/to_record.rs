@@ -1,6 +1,8 @@
 //! Converts the state of each kind of record into its type in [`crate::record`].
 
 use super::address_texts::AddressTexts;
+#[cfg(feature = "resolve")]
+use crate::nameserver::NameserverKind;
 use crate::{
     error::{FailureDetail, http2_error_name},
     record::{
@@ -298,8 +300,16 @@ fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverD
         dial_end_at,
         dial_err,
         failure,
-        nameserver: dial.nameserver.into(),
+        #[cfg(feature = "resolve")]
+        nameserver: match dial.nameserver.0 {
+            NameserverKind::Plain(addr) => addr.into(),
+            #[cfg(feature = "encrypted-dns")]
+            NameserverKind::Encrypted(server) => server.to_string().into(),
+        },
         established_conn: core.id(dial.conn),
+        #[cfg(feature = "encrypted-dns")]
+        shared_dial: core.id(dial.shared_dial),
+        ..ResolverDialTrace::default()
     }
 }
 
@@ -418,6 +428,8 @@ pub(in crate::sink) fn dns(group: &DialGroup, record: DnsRecord, times: &Timelin
         trace_id: core.id(record.id),
         from_dial: core.id(group.dial_id()),
         connection: core.id(record.conn),
+        #[cfg(feature = "encrypted-dns")]
+        http_req: core.id(record.http.as_ref().map(RequestRef::record_id)),
         dns_query_msgs: queries
             .map(|(at, query)| DnsQueryMsg { sent_at: times.at(*at), ..query.export() })
             .collect(),
@@ -428,6 +440,7 @@ pub(in crate::sink) fn dns(group: &DialGroup, record: DnsRecord, times: &Timelin
         end_reason,
         failure,
         truncated_fields: truncated,
+        ..DnsQueryTrace::default()
     }
 }
 

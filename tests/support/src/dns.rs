@@ -14,8 +14,8 @@ use hickory_proto::{
     },
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, UdpSocket},
     task::JoinSet,
 };
 
@@ -99,6 +99,12 @@ impl From<Message> for Action {
     }
 }
 
+/// Returns a message as it is over TCP and TLS: preceded by its length.
+pub fn framed(message: &Message) -> Vec<u8> {
+    let message = wire(message);
+    [&(message.len() as u16).to_be_bytes()[..], &message].concat()
+}
+
 pub fn wire(message: &Message) -> Vec<u8> {
     message.to_vec().unwrap()
 }
@@ -110,7 +116,7 @@ pub struct DnsServer {
     _tasks: JoinSet<()>,
 }
 
-type Behaviour = dyn Fn(&ReceivedQuery) -> Action + Send + Sync;
+pub(crate) type Behaviour = dyn Fn(&ReceivedQuery) -> Action + Send + Sync;
 
 impl DnsServer {
     pub async fn start<T: Into<Action>>(
@@ -228,8 +234,8 @@ async fn serve_tcp(listener: TcpListener, behaviour: Arc<Behaviour>, log: Arc<Mu
     }
 }
 
-async fn serve_stream(
-    mut stream: TcpStream,
+pub(crate) async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     from: SocketAddr,
     behaviour: Arc<Behaviour>,
     log: Arc<Mutex<Vec<ReceivedQuery>>>,
@@ -250,6 +256,7 @@ async fn serve_stream(
             }
             Action::RawAndClose(bytes) => {
                 let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
                 return;
             }
             Action::Silence => continue,

@@ -13,6 +13,7 @@ pub mod curl;
 pub mod delegate;
 pub mod dns;
 pub mod dnsmasq;
+pub mod encrypted_dns;
 pub mod endless;
 pub mod errors;
 pub mod history;

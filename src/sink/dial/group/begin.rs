@@ -3,6 +3,8 @@
 #[cfg(feature = "connect")]
 use super::{ConnSlot, DialState};
 use super::{DialGroup, DialHead, GroupSlot, GroupState};
+#[cfg(feature = "encrypted-dns")]
+use crate::sink::request::record::RequestRef;
 #[cfg(feature = "connect")]
 use crate::sink::{clock::Tick, conn::record::ConnRecord};
 use crate::sink::{core::Core, registry::batch_alloc::BatchAlloc};
@@ -75,6 +77,31 @@ impl DialGroup {
         if self.dial.as_ref().is_some_and(|dial| dial.end.is_open()) {
             write(&mut state.dial);
         }
+    }
+}
+
+#[cfg(feature = "encrypted-dns")]
+impl DialGroup {
+    /// Keeps the dial to a nameserver as long as this group, whose lookup its connection carries.
+    pub(in crate::sink) fn add_carrier(&self, carrier: &Arc<DialGroup>) {
+        let mut state = self.state();
+        let is_known = || state.carriers.iter().any(|known| Arc::ptr_eq(known, carrier));
+        if state.sealed || std::ptr::eq(self, &**carrier) || is_known() {
+            return;
+        }
+        carrier.retain();
+        state.carriers.push(carrier.clone());
+    }
+
+    /// Links the DNS record at `index` to the request that carried its messages, which must be kept for it. Returns
+    /// `false` if it cannot be linked any more.
+    pub(in crate::sink) fn set_http_carrier(&self, index: usize, request: &RequestRef) -> bool {
+        let mut state = self.state();
+        if state.sealed {
+            return false;
+        }
+        let record = state.dns.get_mut(index).filter(|record| record.http.is_none());
+        record.map(|record| record.http = Some(request.clone())).is_some()
     }
 }
 

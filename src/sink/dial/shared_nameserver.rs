@@ -1,0 +1,89 @@
+//! Records dials to nameservers whose connection several lookups share.
+//!
+//! Such a connection outlives the dial whose lookup needed it first. So it is made by a dial of its own, with a group of
+//! its own, and the groups of the lookups refer to that.
+
+use super::{
+    attempt::AttemptRecorder,
+    lookup::ResolverDialRecorder,
+    recorder::{DialRecorder, DialRef, begin_alone},
+};
+use crate::{
+    error::FailureDetail,
+    record::{EndReason, Text},
+    sink::{
+        conn::conn_ref::ConnRef, dns::recorder::DnsRecorder, request::handle::RequestHandle,
+        trace_sink::TraceSink,
+    },
+};
+use std::{net::SocketAddr, sync::Arc};
+
+impl TraceSink {
+    /// Begins a dial to a nameserver (`host:port`). It belongs to no request.
+    pub(crate) fn nameserver_dial(&self, destination: impl FnOnce() -> Text) -> DialRecorder {
+        let Some(records) = self.active() else { return DialRecorder::default() };
+        let (group, recorder) = begin_alone(&records.core, &records.group_alloc, destination());
+        records.add_group(group);
+        recorder
+    }
+}
+
+impl DialRecorder {
+    /// Begins a TCP handshake with a nameserver.
+    pub(crate) fn nameserver_attempt(&self, remote: SocketAddr) -> AttemptRecorder {
+        let from_resolver = true;
+        AttemptRecorder::begin(self.dial().0.clone(), remote, from_resolver)
+    }
+}
+
+impl DialRef {
+    /// Begins a record of the DNS messages of this dial's lookup that `conn` carries.
+    pub(crate) fn dns_over(&self, conn: Option<&ConnRef>) -> DnsRecorder {
+        let (Some(group), Some(conn)) = (&self.0, conn) else { return DnsRecorder::off() };
+        if !conn.is_of(&group.core) {
+            return DnsRecorder::off();
+        }
+        group.add_carrier(&conn.group);
+        DnsRecorder::begin(group, conn.record_id())
+    }
+}
+
+impl ResolverDialRecorder {
+    /// Records that a shared connection is being made by `dial`.
+    pub(crate) fn shares(&self, dial: &DialRef) {
+        let (Some((group, index)), Some(shared)) = (&self.0, &dial.0) else { return };
+        if !Arc::ptr_eq(&group.core, &shared.core) {
+            return;
+        }
+        group.add_carrier(shared);
+        if let Some(dial) = group.state().dial.resolver_dials.get_mut(*index) {
+            dial.shared_dial = shared.dial_id();
+        }
+    }
+
+    /// Records that the nameserver can be asked over a shared connection. That ends the dial.
+    pub(crate) fn connected_to(mut self, conn: Option<&ConnRef>) {
+        self.end(EndReason::Closed, conn.and_then(ConnRef::record_id), || None);
+    }
+
+    /// Records why the nameserver cannot be asked. That ends the dial.
+    pub(crate) fn failed_with(mut self, fault: impl FnOnce() -> FailureDetail) {
+        let fault = self.0.is_some().then(fault);
+        let reason = fault.as_ref().map_or(EndReason::Failed, FailureDetail::end_reason);
+        self.end(reason, None, || fault);
+    }
+}
+
+impl DnsRecorder {
+    /// Records that the messages are the bodies of this HTTP request and its response.
+    pub(crate) fn carried_by(&self, request: &RequestHandle) {
+        let Some(request) = request.last_hop() else { return };
+        let Some((group, index)) = self.place() else { return };
+        if !request.is_of(&group.core) || !request.add_follower() {
+            return;
+        }
+        if !group.set_http_carrier(index, &request) {
+            request.remove_follower();
+        }
+    }
+}
