@@ -19,7 +19,8 @@ pub struct TcpConnTrace {
     pub trace_id: TraceId,
     /// The dial that made the connection.
     pub from_dial: TraceId,
-    /// Whether the resolver made the connection, to a nameserver.
+    /// Whether the resolver made the connection, to a nameserver, during the lookup of the dial. Connections over TLS
+    /// and HTTPS are shared by lookups, and have a dial of their own instead.
     #[serde(skip_serializing_if = "is_default")]
     pub from_resolver: bool,
     /// Whether the peer made the connection and this side accepted it. No dial led to it.

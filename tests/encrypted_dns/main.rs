@@ -2,21 +2,34 @@
 
 #![cfg(all(feature = "encrypted-dns", feature = "ring"))]
 
+mod bootstrap;
+mod client;
+mod https;
 mod tls;
 
 use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
+use hickory_proto::op::{Message, ResponseCode};
 use nettrace::{
     NetTrace, TraceSink,
-    record::{DnsQueryTrace, EndReason},
-    resolve::{Nameserver, ResolveError, StubResolver, StubResolverBuilder},
+    record::{EndReason, Failure},
+    resolve::{IpStrategy, Nameserver, ResolveError, StubResolver, StubResolverBuilder},
     tls::{Roots, TraceTlsLayer},
 };
-use test_support::{check, encrypted_dns::EncryptedDnsServer, pki::Authority};
+use test_support::{
+    check,
+    dns::{Action, ClosedPort, DnsServer, ReceivedQuery, framed},
+    encrypted_dns::{EncryptedDnsServer, HttpAction},
+    pki::Authority,
+    wait,
+};
 
 /// A timeout that expires only if something hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -58,6 +71,23 @@ impl Fixture {
         check::finished(&trace);
         trace
     }
+}
+
+/// Starts a server for DNS over TLS that has a certificate for [`NAME`].
+async fn tls_server<T: Into<Action>>(
+    fixture: &Fixture,
+    behaviour: impl Fn(&ReceivedQuery) -> T + Send + Sync + 'static,
+) -> EncryptedDnsServer {
+    EncryptedDnsServer::tls(&fixture.authority.issue(&[NAME]), behaviour).await
+}
+
+/// Returns the queries of the trace, in order, each with its failure; empty for none.
+fn failures(trace: &NetTrace) -> Vec<&str> {
+    trace
+        .dns_queries
+        .iter()
+        .map(|query| query.failure.as_ref().map_or("", |failure| failure.as_str()))
+        .collect()
 }
 
 /// Returns the server at this address, asked over TLS, with a certificate for [`NAME`].

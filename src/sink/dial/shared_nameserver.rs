@@ -4,7 +4,6 @@
 //! its own, and the groups of the lookups refer to that.
 
 use super::{
-    attempt::AttemptRecorder,
     lookup::ResolverDialRecorder,
     recorder::{DialRecorder, DialRef, begin_alone},
 };
@@ -16,7 +15,7 @@ use crate::{
         trace_sink::TraceSink,
     },
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 impl TraceSink {
     /// Begins a dial to a nameserver (`host:port`). It belongs to no request.
@@ -25,14 +24,6 @@ impl TraceSink {
         let (group, recorder) = begin_alone(&records.core, &records.group_alloc, destination());
         records.add_group(group);
         recorder
-    }
-}
-
-impl DialRecorder {
-    /// Begins a TCP handshake with a nameserver.
-    pub(crate) fn nameserver_attempt(&self, remote: SocketAddr) -> AttemptRecorder {
-        let from_resolver = true;
-        AttemptRecorder::begin(self.dial().0.clone(), remote, from_resolver)
     }
 }
 

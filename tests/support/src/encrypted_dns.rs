@@ -108,6 +108,7 @@ impl EncryptedDnsServer {
             let mut connections = JoinSet::new();
             while let Ok((stream, from)) = listener.accept().await {
                 *count.lock().unwrap() += 1;
+                stream.set_nodelay(true).unwrap();
                 let (acceptor, serve, log) = (acceptor.clone(), serve.clone(), log.clone());
                 connections.spawn(async move {
                     // An error means that the client refused the certificate.

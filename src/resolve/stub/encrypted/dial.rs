@@ -88,7 +88,7 @@ impl Dial {
             ..SocketOptions::default()
         };
         let timeout = Box::pin(sleep_until(deadline));
-        TcpAttempt::start(addr, recorder.nameserver_attempt(addr), Some(timeout), &options)?.await
+        TcpAttempt::start(addr, recorder.attempt(addr), Some(timeout), &options)?.await
     }
 
     /// Returns the addresses to try, at least one.

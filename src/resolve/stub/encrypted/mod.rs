@@ -54,6 +54,8 @@ use crate::{
 /// How long a connection is kept without a query. Nameservers close idle connections after some seconds, too (RFC 7766
 /// section 6.2.3).
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait beyond the deadline for the dial to end by itself.
+const STOPPED_RUNTIME_GRACE: Duration = Duration::from_millis(500);
 /// The protocol of DNS over TLS in ALPN (RFC 7858 section 7.1).
 const ALPN_DOT: &str = "dot";
 const ALPN_HTTP2: &str = "h2";
@@ -121,8 +123,10 @@ impl EncryptedDns {
         };
         let recorder = dial.resolver_dial(&Nameserver(NameserverKind::Encrypted(server.clone())));
         recorder.shares(&shared_dial);
-        // The dial ends by then itself, unless an earlier lookup had begun it.
-        let result = timeout_at(deadline, dialled).await.unwrap_or(Err(SessionFailure::Timeout));
+        // The dial has a deadline itself, which is this one or an earlier one, and records which part of it took too
+        // long. It does not keep to it only if its runtime has stopped.
+        let result = timeout_at(deadline + STOPPED_RUNTIME_GRACE, dialled).await;
+        let result = result.unwrap_or(Err(SessionFailure::Timeout));
         match result {
             Ok(session) => {
                 recorder.connected_to(session.conn());

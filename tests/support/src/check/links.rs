@@ -60,7 +60,10 @@ impl Links<'_> {
             let id = &resolver_dial.established_conn;
             let udp = trace.udp_conns.get(id).map(|conn| (conn.from_resolver, &conn.from_dial));
             let tcp = trace.tcp_conns.get(id).map(|conn| (conn.from_resolver, &conn.from_dial));
-            let is_own = udp.or(tcp) == Some((true, &dial.trace_id));
+            let shared = &resolver_dial.shared_dial;
+            self.resolves(&who, "sharedDial", shared, &trace.dials);
+            let made_by = if shared.is_undefined() { (true, &dial.trace_id) } else { (false, shared) };
+            let is_own = udp.or(tcp) == Some(made_by);
             let what =
                 format!("the resolver dial to {} did not establish its connection", resolver_dial.nameserver);
             self.problems.expect(id.is_undefined() || is_own, &who, what);
@@ -80,8 +83,18 @@ impl Links<'_> {
     fn dns_query(&mut self, query: &DnsQueryTrace) {
         let udp = self.trace.udp_conns.get(&query.connection).map(|conn| &conn.from_dial);
         let tcp = self.trace.tcp_conns.get(&query.connection).map(|conn| &conn.from_dial);
+        let (trace, who) = (self.trace, name(query));
+        // A connection that is shared by lookups was made by a dial of its own, which no request triggered.
+        let is_shared = tcp.and_then(|dial| trace.dials.get(dial)).is_some_and(|dial| {
+            dial.triggered_by.is_undefined() && dial.established_conn == query.connection
+        });
         let same_dial = udp.or(tcp) == Some(&query.from_dial);
-        self.problems.expect(same_dial, name(query), "its connection is not part of its dial");
+        self.problems.expect(same_dial || is_shared, &who, "its connection is not part of its dial");
+        self.resolves(&who, "httpReq", &query.http_req, &trace.http_requests);
+        if let Some(request) = trace.http_requests.get(&query.http_req) {
+            let same_conn = request.tcp_conn == query.connection;
+            self.problems.expect(same_conn, &who, "its request is on another connection");
+        }
     }
 
     fn tls_tunnel(&mut self, tunnel: &TlsTunnelTrace) {
