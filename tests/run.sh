@@ -17,7 +17,7 @@ needed=(
     nginx:nginx-light dnsmasq:dnsmasq-base openssl:openssl strace:strace curl:curl
     nft:nftables conntrack:conntrack ip:iproute2 ss:iproute2 tcpdump:tcpdump tshark:tshark
     cc:gcc cc:libc6-dev pcap-config:libpcap-dev valgrind:valgrind initdb:postgresql-15
-    tinyproxy:tinyproxy-bin squid:squid microsocks:microsocks
+    tinyproxy:tinyproxy-bin squid:squid microsocks:microsocks unbound:unbound dnsdist:dnsdist
 )
 
 # Built together, so that their dependencies have the same features and are compiled once.

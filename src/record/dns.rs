@@ -20,8 +20,8 @@ pub struct DnsQueryTrace {
     /// The UDP or TCP connection that carried the messages.
     pub connection: TraceId,
     /// The HTTP request whose body was the query, over HTTPS (RFC 8484).
-    #[serde(skip_serializing_if = "TraceId::is_undefined")]
-    pub http_req: TraceId,
+    #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
+    pub http_req: BoxedOrEmpty<TraceId>,
     /// The queries sent, in order.
     #[serde(deserialize_with = "null_as_default")]
     pub dns_query_msgs: Vec<DnsQueryMsg>,

@@ -5,6 +5,7 @@
 mod bootstrap;
 mod client;
 mod https;
+mod oracles;
 mod tls;
 
 use std::{

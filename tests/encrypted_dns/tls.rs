@@ -353,7 +353,7 @@ fn a_connection_does_not_outlive_its_runtime() {
     let (fixture, servers) = (Fixture::new(), runtime());
     let leaf = fixture.authority.issue(&[NAME]);
     let answering = |query: &ReceivedQuery| query.addresses(&["192.0.2.1"]);
-    let background = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let (server, ready) = std::sync::mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (servers, leaf) = (&servers, &leaf);
@@ -361,9 +361,8 @@ fn a_connection_does_not_outlive_its_runtime() {
             servers.block_on(async {
                 let dns = EncryptedDnsServer::tls(leaf, answering).await;
                 server.send(tls(&dns)).unwrap();
-                let _ = stopped.await;
-                dns.accepted()
-            })
+                stopped.await.unwrap_err();
+            });
         });
         let resolver = fixture.resolver([ready.recv().unwrap()]);
         for _ in 0..2 {
@@ -372,6 +371,5 @@ fn a_connection_does_not_outlive_its_runtime() {
         }
         drop(stop);
     });
-    let () = background;
     assert_eq!(fixture.finish().tcp_conns.len(), 2);
 }

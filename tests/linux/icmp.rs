@@ -193,8 +193,9 @@ fn an_icmp_error_for_a_nameserver_over_tcp_names_its_origin() {
     net.router.nft(Hook::Forward, "tcp dport 53 reject with icmpx admin-prohibited");
     let sink = sink();
     net.client.block_on(async {
-        let resolver =
-            StubResolver::builder(&sink).nameservers(["10.9.2.2:53".parse().unwrap()]).hosts_file(None);
+        let resolver = StubResolver::builder(&sink)
+            .nameservers(["10.9.2.2".parse::<nettrace::resolve::Nameserver>().unwrap()])
+            .hosts_file(None);
         let resolver = resolver.use_vc(true).single_request(true).attempts(1).build().expect("a resolver");
         resolver.lookup("some.test").await.expect_err("the router rejects the queries");
     });

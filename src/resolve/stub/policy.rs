@@ -208,6 +208,8 @@ impl QueryPlan {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     const ONE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 53);
@@ -215,7 +217,7 @@ mod tests {
 
     fn config() -> Config {
         let mut config = Config::parse(None);
-        config.nameservers = vec![ONE, TWO];
+        config.nameservers = vec![ONE.into(), TWO.into()];
         config
     }
 
@@ -224,7 +226,13 @@ mod tests {
     }
 
     fn udp(server: SocketAddr) -> QueryAttempt {
-        QueryAttempt { server, transport: Transport::Udp, edns: true }
+        QueryAttempt {
+            server: server.into(),
+            transport: Transport::Udp,
+            edns: true,
+            #[cfg(feature = "encrypted-dns")]
+            is_repeated: false,
+        }
     }
 
     fn timeout() -> Result<Verdict, Kind> {
@@ -243,7 +251,7 @@ mod tests {
         let mut asked = Vec::new();
         for outcome in outcomes {
             let attempt = plan.next(|_| false).expect("another attempt");
-            asked.push(attempt);
+            asked.push(attempt.clone());
             plan.on_outcome(attempt, outcome);
         }
         asked
@@ -258,7 +266,7 @@ mod tests {
         assert_eq!(plan.next(|_| false), None);
         let error = plan.finish().unwrap().unwrap_err();
         assert!(matches!(error.kind, Kind::Timeout { .. }));
-        assert_eq!(error.nameserver, Some(TWO));
+        assert_eq!(error.nameserver, Some(TWO.into()));
     }
 
     #[test]
@@ -291,7 +299,10 @@ mod tests {
         let mut plan = plan();
         let asked = run(&mut plan, [Ok(Verdict::EdnsRefused(1)), Ok(Verdict::Truncated), Ok(addresses())]);
         let plain = QueryAttempt { edns: false, ..udp(ONE) };
-        assert_eq!(asked, [udp(ONE), plain, QueryAttempt { transport: Transport::Tcp, ..plain }]);
+        assert_eq!(
+            asked,
+            [udp(ONE), plain.clone(), QueryAttempt { transport: Transport::Tcp, ..plain.clone() }]
+        );
     }
 
     #[test]
@@ -299,7 +310,7 @@ mod tests {
         let config = Config { use_vc: true, attempts: 1, ..config() };
         let mut plan = QueryPlan::new(&config, 3, false);
         let asked = run(&mut plan, [timeout(), timeout()]);
-        let tcp = |server| QueryAttempt { server, transport: Transport::Tcp, edns: false };
+        let tcp = |server| QueryAttempt { transport: Transport::Tcp, edns: false, ..udp(server) };
         assert_eq!(asked, [tcp(TWO), tcp(ONE)]);
         assert_eq!(plan.next(|_| false), None);
     }
@@ -307,20 +318,59 @@ mod tests {
     #[test]
     fn skipped_servers_are_not_queried() {
         let mut plan = plan();
-        assert_eq!(plan.next(|server| server == ONE), Some(udp(TWO)));
+        assert_eq!(plan.next(|server| *server == ONE), Some(udp(TWO)));
         plan.on_outcome(udp(TWO), timeout());
         assert_eq!(plan.next(|_| true), None, "no server is left in the second round");
         assert!(plan.finish().unwrap().is_err());
 
         let mut calls = 0;
         let mut plan = super::tests::plan();
-        let skip_all = |_| {
+        let skip_all = |_: &Nameserver| {
             calls += 1;
             true
         };
         assert_eq!(plan.next(skip_all), None);
         assert_eq!(calls, 2, "one round is enough");
         assert!(plan.finish().is_none());
+    }
+
+    #[cfg(feature = "encrypted-dns")]
+    mod encrypted {
+        use super::*;
+
+        const TLS: &str = "tls://10.0.0.3#dns.test";
+
+        fn plan() -> QueryPlan {
+            let mut config = config();
+            config.nameservers.insert(0, TLS.parse().unwrap());
+            QueryPlan::new(&Config { use_vc: true, attempts: 1, ..config }, 0, true)
+        }
+
+        fn attempt() -> QueryAttempt {
+            QueryAttempt { server: TLS.parse().unwrap(), transport: Transport::Encrypted, ..udp(ONE) }
+        }
+
+        fn closed() -> Result<Verdict, Kind> {
+            let eof = Kind::Io(std::io::ErrorKind::UnexpectedEof.into());
+            Err(Kind::ReusedConnection(Box::new(eof)))
+        }
+
+        #[test]
+        fn encrypted_servers_are_only_asked_over_their_transport() {
+            let mut plan = plan();
+            let asked = run(&mut plan, [timeout(), timeout(), timeout()]);
+            assert_eq!(asked[0], attempt());
+            assert!(asked[1..].iter().all(|attempt| attempt.transport == Transport::Tcp));
+            assert_eq!(plan.next(|_| false), None);
+        }
+
+        #[test]
+        fn a_query_on_a_closed_connection_is_repeated_once() {
+            let mut plan = plan();
+            let asked = run(&mut plan, [closed(), closed(), timeout()]);
+            assert_eq!(asked[..2], [attempt(), QueryAttempt { is_repeated: true, ..attempt() }]);
+            assert_eq!(asked[2].server, ONE);
+        }
     }
 
     mod classification {
@@ -345,7 +395,7 @@ mod tests {
             let wire = message.to_vec().unwrap();
             let reply = Reply::decode(&wire);
             assert_eq!(reply.mismatch(&query, &question), None);
-            classify_reply(&reply, &question, attempt)
+            classify_reply(&reply, &question, &attempt)
         }
 
         fn code(code: ResponseCode) -> Verdict {

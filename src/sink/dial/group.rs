@@ -90,10 +90,6 @@ pub(crate) struct GroupState {
     pub(crate) dns: Vec<DnsRecord>,
     /// Through a proxy there may be two.
     pub(crate) tls: SmallVec<[TlsRecord; 1]>,
-    /// The dials to nameservers whose connections carried lookups of this group. Those dials carry lookups of many, and
-    /// have no such links themselves.
-    #[cfg(feature = "encrypted-dns")]
-    pub(in crate::sink) carriers: Vec<Arc<DialGroup>>,
     /// How many connections of the group are counted in `Core::ended_conns`.
     ended_conns: u32,
     /// The bytes that were charged for everything that has ended.
@@ -103,6 +99,14 @@ pub(crate) struct GroupState {
 }
 
 impl GroupState {
+    /// Returns the dials to nameservers whose connections carried lookups of this group, or were to. Those dials have no
+    /// such links themselves.
+    #[cfg(feature = "encrypted-dns")]
+    pub(in crate::sink) fn carriers(&self) -> impl Iterator<Item = &Arc<DialGroup>> {
+        let dialled = self.dial.resolver_dials.iter().filter_map(|dial| dial.shared.as_ref());
+        dialled.chain(self.dns.iter().filter_map(|dns| Some(&dns.carrier.as_ref()?.group)))
+    }
+
     /// Returns the heap memory that the state takes.
     fn heap_bytes(&self) -> usize {
         let others: usize = self
@@ -113,16 +117,11 @@ impl GroupState {
         let dns: usize = self.dns.iter().map(DnsRecord::heap_bytes).sum();
         let tls: usize = self.tls.iter().map(TlsRecord::heap_bytes).sum();
         let tls_list = if self.tls.spilled() { self.tls.capacity() * size_of::<TlsRecord>() } else { 0 };
-        #[cfg(feature = "encrypted-dns")]
-        let carriers = self.carriers.capacity() * size_of::<Arc<DialGroup>>();
-        #[cfg(not(feature = "encrypted-dns"))]
-        let carriers = 0;
         let skipped: usize = self.dial.skipped.iter().map(|(_, reason)| reason.len()).sum();
         others
             + dns
             + tls
             + skipped
-            + carriers
             + tls_list
             + self.others.capacity() * size_of::<Arc<ConnRecord>>()
             + self.dns.capacity() * size_of::<DnsRecord>()
@@ -170,7 +169,7 @@ pub(crate) struct ResolverDial {
     pub(crate) nameserver: Nameserver,
     /// The dial of a connection that several lookups may share.
     #[cfg(feature = "encrypted-dns")]
-    pub(crate) shared_dial: Option<RecordId>,
+    pub(in crate::sink) shared: Option<Arc<DialGroup>>,
     pub(crate) begin: Tick,
     pub(crate) end: Option<End>,
     pub(crate) conn: Option<RecordId>,
@@ -407,11 +406,9 @@ impl Evictable for GroupSlot {
         core.drop_counters.udp_conns.fetch_add(udp as u64, Relaxed);
         #[cfg(feature = "encrypted-dns")]
         {
-            let carriers = std::mem::take(&mut state.carriers);
-            let requests: Vec<_> = state.dns.iter().filter_map(|dns| dns.http.clone()).collect();
-            drop(state);
-            carriers.iter().for_each(|group| group.release());
-            requests.iter().for_each(RequestRef::remove_follower);
+            state.carriers().for_each(|group| group.release());
+            let requests = state.dns.iter().filter_map(DnsRecord::http);
+            requests.for_each(RequestRef::remove_follower);
         }
     }
 }

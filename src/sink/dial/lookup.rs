@@ -93,7 +93,7 @@ impl DialRef {
                 let dial = ResolverDial {
                     nameserver: nameserver.clone(),
                     #[cfg(feature = "encrypted-dns")]
-                    shared_dial: None,
+                    shared: None,
                     begin: group.core.now(),
                     end: None,
                     conn: None,

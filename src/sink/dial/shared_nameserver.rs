@@ -34,8 +34,11 @@ impl DialRef {
         if !conn.is_of(&group.core) {
             return DnsRecorder::off();
         }
-        group.add_carrier(&conn.group);
-        DnsRecorder::begin(group, conn.record_id())
+        let recorder = DnsRecorder::begin(group, conn.record_id());
+        if let Some((_, index)) = recorder.place() {
+            group.set_carrier(index, &conn.group);
+        }
+        recorder
     }
 }
 
@@ -43,12 +46,8 @@ impl ResolverDialRecorder {
     /// Records that a shared connection is being made by `dial`.
     pub(crate) fn shares(&self, dial: &DialRef) {
         let (Some((group, index)), Some(shared)) = (&self.0, &dial.0) else { return };
-        if !Arc::ptr_eq(&group.core, &shared.core) {
-            return;
-        }
-        group.add_carrier(shared);
-        if let Some(dial) = group.state().dial.resolver_dials.get_mut(*index) {
-            dial.shared_dial = shared.dial_id();
+        if Arc::ptr_eq(&group.core, &shared.core) {
+            group.set_shared_dial(*index, shared);
         }
     }
 

@@ -64,7 +64,7 @@ impl DnsRecorder {
             id,
             conn,
             #[cfg(feature = "encrypted-dns")]
-            http: None,
+            carrier: None,
             queries,
             replies,
             received: 0,

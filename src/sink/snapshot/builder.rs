@@ -170,8 +170,8 @@ impl SnapshotBuilder {
             self.tunnels.extend(state.tls.iter().map(|tls| (place, tls.clone())));
             #[cfg(feature = "encrypted-dns")]
             {
-                state.carriers.iter().for_each(|carrier| self.groups.add(carrier));
-                self.carriers.extend(state.dns.iter().filter_map(|dns| dns.http.clone()));
+                state.carriers().for_each(|carrier| self.groups.add(carrier));
+                self.carriers.extend(state.dns.iter().filter_map(|dns| dns.http().cloned()));
             }
             state.dial.clone()
         };

@@ -308,7 +308,7 @@ fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverD
         },
         established_conn: core.id(dial.conn),
         #[cfg(feature = "encrypted-dns")]
-        shared_dial: core.id(dial.shared_dial),
+        shared_dial: core.id(dial.shared.as_ref().and_then(|group| group.dial_id())),
         ..ResolverDialTrace::default()
     }
 }
@@ -421,6 +421,8 @@ pub(in crate::sink) fn udp_conn(
 pub(in crate::sink) fn dns(group: &DialGroup, record: DnsRecord, times: &Timeline) -> DnsQueryTrace {
     let core = &group.core;
     let truncated = record.truncated();
+    #[cfg(feature = "encrypted-dns")]
+    let http_req = record.http().map(RequestRef::record_id);
     let (end_at, end_reason, failure, ..) = end_fields(record.end, times);
     let queries = record.queries.iter();
     let replies = record.replies.iter();
@@ -429,7 +431,7 @@ pub(in crate::sink) fn dns(group: &DialGroup, record: DnsRecord, times: &Timelin
         from_dial: core.id(group.dial_id()),
         connection: core.id(record.conn),
         #[cfg(feature = "encrypted-dns")]
-        http_req: core.id(record.http.as_ref().map(RequestRef::record_id)),
+        http_req: core.id(http_req).into(),
         dns_query_msgs: queries
             .map(|(at, query)| DnsQueryMsg { sent_at: times.at(*at), ..query.export() })
             .collect(),

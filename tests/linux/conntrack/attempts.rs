@@ -105,7 +105,8 @@ fn queries_to_silent_nameservers_have_entries() {
         for use_vc in [false, true] {
             resolver(use_vc).lookup("web.test").await.unwrap_err();
         }
-        let without_timeout = StubResolver::builder(&sink).nameservers([(Routed::SERVER.v4, 53).into()]);
+        let without_timeout =
+            StubResolver::builder(&sink).nameservers([SocketAddr::from((Routed::SERVER.v4, 53))]);
         let without_timeout =
             without_timeout.hosts_file(None).resolv_conf(None).use_vc(true).build().unwrap();
         timeout(Duration::from_millis(50), without_timeout.lookup("web.test")).await.unwrap_err();

@@ -15,6 +15,7 @@ use hickory_proto::{
     rr::{RData, Record, rdata},
 };
 use proptest::prelude::*;
+use std::net::SocketAddr;
 
 fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
@@ -161,8 +162,8 @@ fn extended_response_codes_are_combined() {
 
 /// Returns the reply as a trace shows it.
 fn recorded(reply: &Reply<'_>) -> DnsReplyMsg {
-    let (sink, nameserver) = (TraceSink::new(), ([192, 0, 2, 1], 53).into());
-    let conn = sink.lookup().resolver_dial(nameserver).udp(nameserver);
+    let (sink, nameserver) = (TraceSink::new(), SocketAddr::from(([192, 0, 2, 1], 53)));
+    let conn = sink.lookup().resolver_dial(&nameserver.into()).udp(nameserver, nameserver);
     let mut dns = conn.dns();
     dns.reply(|| "".into(), |answers, ignored| to_record::reply(reply, answers, ignored));
     let mut trace = sink.snapshot("reply");
@@ -234,8 +235,14 @@ proptest! {
         let _ = reply.mismatch(&query, &question);
         let _ = recorded(&reply);
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
-        let attempt = QueryAttempt { server: ([127, 0, 0, 1], 53).into(), transport, edns: true };
-        let _ = classify_reply(&reply, &question, attempt);
+        let attempt = QueryAttempt {
+            server: SocketAddr::from(([127, 0, 0, 1], 53)).into(),
+            transport,
+            edns: true,
+            #[cfg(feature = "encrypted-dns")]
+            is_repeated: false,
+        };
+        let _ = classify_reply(&reply, &question, &attempt);
     }
 
     #[test]
@@ -254,4 +261,18 @@ proptest! {
         let reply = Reply::decode(&wire);
         let _ = (reply.mismatch(&query, &question), reply.addresses(&question));
     }
+}
+
+#[cfg(feature = "encrypted-dns")]
+#[test]
+fn queries_are_padded_to_blocks() {
+    let padded = |name: &str, edns| Query::padded(&question(name), edns, false, 7).unwrap();
+    let longest = [62, 62, 62, 57].map(|len| "a".repeat(len)).join(".") + ".";
+    for (name, len) in [("a.", 128), ("www.test.", 128), (longest.as_str(), 384)] {
+        let query = padded(name, Some(1232));
+        assert_eq!((query.wire.len(), query.id, &query.wire[..2]), (len, 7, &[0, 7][..]), "{name}");
+        let message = Message::from_vec(&query.wire).unwrap();
+        assert_eq!(message.edns.unwrap().max_payload(), 1232);
+    }
+    assert_eq!(padded("www.test.", None).wire.len(), 26, "without EDNS there is no padding");
 }

@@ -3,11 +3,11 @@
 #[cfg(feature = "connect")]
 use super::{ConnSlot, DialState};
 use super::{DialGroup, DialHead, GroupSlot, GroupState};
-#[cfg(feature = "encrypted-dns")]
-use crate::sink::request::record::RequestRef;
 #[cfg(feature = "connect")]
 use crate::sink::{clock::Tick, conn::record::ConnRecord};
 use crate::sink::{core::Core, registry::batch_alloc::BatchAlloc};
+#[cfg(feature = "encrypted-dns")]
+use crate::sink::{dns::record::DnsCarrier, request::record::RequestRef};
 use std::sync::{Arc, Mutex, OnceLock, atomic::Ordering::Relaxed};
 
 impl DialGroup {
@@ -82,26 +82,40 @@ impl DialGroup {
 
 #[cfg(feature = "encrypted-dns")]
 impl DialGroup {
-    /// Keeps the dial to a nameserver as long as this group, whose lookup its connection carries.
-    pub(in crate::sink) fn add_carrier(&self, carrier: &Arc<DialGroup>) {
+    /// Links the resolver's dial at `index` to the dial of a shared connection, which is kept as long as this group.
+    pub(in crate::sink) fn set_shared_dial(&self, index: usize, shared: &Arc<DialGroup>) {
         let mut state = self.state();
-        let is_known = || state.carriers.iter().any(|known| Arc::ptr_eq(known, carrier));
-        if state.sealed || std::ptr::eq(self, &**carrier) || is_known() {
+        if state.sealed {
             return;
         }
-        carrier.retain();
-        state.carriers.push(carrier.clone());
+        if let Some(dial) = state.dial.resolver_dials.get_mut(index).filter(|dial| dial.shared.is_none()) {
+            shared.retain();
+            dial.shared = Some(shared.clone());
+        }
     }
 
-    /// Links the DNS record at `index` to the request that carried its messages, which must be kept for it. Returns
-    /// `false` if it cannot be linked any more.
+    /// Links the DNS record at `index` to the dial whose connection carries its messages, which is kept as long as this
+    /// group.
+    pub(in crate::sink) fn set_carrier(&self, index: usize, carrier: &Arc<DialGroup>) {
+        let mut state = self.state();
+        if state.sealed {
+            return;
+        }
+        if let Some(record) = state.dns.get_mut(index).filter(|record| record.carrier.is_none()) {
+            carrier.retain();
+            record.carrier = Some(Box::new(DnsCarrier { group: carrier.clone(), http: None }));
+        }
+    }
+
+    /// Links the DNS record at `index`, which has a carrier, to the request that carries its messages. The caller keeps
+    /// the request for it. Returns `false` if it cannot be linked any more.
     pub(in crate::sink) fn set_http_carrier(&self, index: usize, request: &RequestRef) -> bool {
         let mut state = self.state();
         if state.sealed {
             return false;
         }
-        let record = state.dns.get_mut(index).filter(|record| record.http.is_none());
-        record.map(|record| record.http = Some(request.clone())).is_some()
+        let carrier = state.dns.get_mut(index).and_then(|record| record.carrier.as_mut());
+        carrier.filter(|carrier| carrier.http.is_none()).map(|it| it.http = Some(request.clone())).is_some()
     }
 }
 
