@@ -80,6 +80,9 @@ pub struct DnsQuestion {
     pub name: Text,
     /// The type of the requested records.
     pub r#type: DnsResType,
+    /// The number of the type, if `type` has no name for it: 64 is SVCB, 65 HTTPS. Otherwise 0.
+    #[serde(skip_serializing_if = "is_default")]
+    pub type_code: u16,
     /// The class; 1 is the Internet.
     pub class: u16,
 }
@@ -124,6 +127,9 @@ pub struct DnsAnswer {
     pub name: Text,
     /// The type of the record.
     pub r#type: DnsResType,
+    /// The number of the type, if `type` has no name for it: 64 is SVCB, 65 HTTPS. Otherwise 0.
+    #[serde(skip_serializing_if = "is_default")]
+    pub type_code: u16,
     /// The class; 1 is the Internet.
     pub class: u16,
     /// The time to live in seconds.
@@ -131,6 +137,42 @@ pub struct DnsAnswer {
     /// The address (A, AAAA) or name (CNAME, NS, PTR, MX) in the record; empty for other types.
     #[serde(skip_serializing_if = "is_default")]
     pub resolved_val: Text,
+    /// The data of an SVCB or HTTPS record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub svcb: Option<Box<DnsSvcb>>,
+}
+
+/// The data of an SVCB or HTTPS record (RFC 9460): how a service can be reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DnsSvcb {
+    /// The priority, the lowest first; 0 for an alias of `target`.
+    pub priority: u16,
+    /// The name of the host that offers the service; `.` for the owner of the record, or for no service.
+    pub target: Text,
+    /// The protocols that are offered, in addition to the scheme's default: `h2`, `h3`.
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<Text>,
+    /// The port, if it is not that of the scheme.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// IPv4 addresses that may be used before those of `target` are known.
+    #[serde(
+        rename = "ipv4Hints",
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub ipv4_hints: Vec<Text>,
+    /// IPv6 addresses that may be used before those of `target` are known.
+    #[serde(
+        rename = "ipv6Hints",
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub ipv6_hints: Vec<Text>,
+    /// Whether keys for Encrypted ClientHello are offered.
+    pub ech: bool,
 }
 
 /// Defines an open enum and its conversion from the number on the wire.

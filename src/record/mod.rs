@@ -75,7 +75,9 @@ pub use boxed_or_empty::{BoxedOrEmpty, Empty};
 pub use conn::{SocksTrace, TcpConnTrace, UdpConnTrace};
 pub use conntrack::{ConntrackEntry, ConntrackStatus, TcpState};
 pub use dial::{DialTrace, ResolverDialTrace};
-pub use dns::{DnsAnswer, DnsQueryMsg, DnsQueryTrace, DnsQuestion, DnsRCode, DnsReplyMsg, DnsResType};
+pub use dns::{
+    DnsAnswer, DnsQueryMsg, DnsQueryTrace, DnsQuestion, DnsRCode, DnsReplyMsg, DnsResType, DnsSvcb,
+};
 pub use end_reason::EndReason;
 pub use failure::{Failure, UnknownFailure};
 pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informational};

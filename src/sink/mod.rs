@@ -91,5 +91,6 @@ pub(crate) use self::{
         answers_builder::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder},
         record::{DnsQuery, DnsReply},
         recorder::DnsRecorder,
+        svcb::SvcbParams,
     },
 };

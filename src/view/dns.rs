@@ -1,5 +1,6 @@
 //! Rows for name lookups, with every DNS message.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
 use super::block::{Ending, Row};
@@ -7,7 +8,8 @@ use super::style::{Line, Style};
 use crate::graph::TraceGraph;
 use crate::readable;
 use crate::record::{
-    DialTrace, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, Failure, ResolverDialTrace,
+    DialTrace, DnsAnswer, DnsQueryMsg, DnsQueryTrace, DnsRCode, DnsReplyMsg, DnsResType, DnsSvcb, Failure,
+    ResolverDialTrace,
 };
 
 /// Returns the rows of a dial's lookup: one for the whole, one for each message, and one for each nameserver that could
@@ -108,12 +110,25 @@ fn server<'a>(graph: &TraceGraph<'a>, query: &DnsQueryTrace) -> Nameserver<'a> {
     }
     match graph.trace.tcp_conns.get(id) {
         Some(conn) => Nameserver {
-            name: format!("tcp {}", address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)),
+            name: format!(
+                "{} {}",
+                protocol(graph, query),
+                address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
+            ),
             closed_at: graph.times.at(conn.conn_close_at),
             failure: conn.failure.as_ref(),
             error: &conn.conn_err,
         },
         None => Nameserver { name: String::new(), closed_at: None, failure: None, error: "" },
+    }
+}
+
+/// Returns the protocol that carried the messages over a TCP connection.
+fn protocol(graph: &TraceGraph<'_>, query: &DnsQueryTrace) -> &'static str {
+    match graph.last_tunnel_of(&query.connection) {
+        _ if !query.http_req.is_empty() => "https",
+        Some(_) => "tls",
+        None => "tcp",
     }
 }
 
@@ -132,10 +147,7 @@ fn query_row(
         graph.times.at(query.end_at).or(server.closed_at).or(graph.times.end.filter(|_| is_running))
     });
     let question = message.questions.first();
-    let kind = question.map_or("?", |question| match &question.r#type {
-        DnsResType::Unrecognized => "?",
-        other => other.as_str(),
-    });
+    let kind = question.map_or("?", |question| type_name(&question.r#type, question.type_code, "?"));
     let mut row = Row::part(kind, Style::Dns, sent, end);
     let name = question.map_or("", |question| question.name.trim_end_matches('.'));
     if !name.eq_ignore_ascii_case(host.trim_end_matches('.')) {
@@ -179,10 +191,7 @@ fn reply_text(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
     for alias in aliases.iter().take(MAX_SHOWN_ANSWERS) {
         notes.word(Style::Dim, format!("→ {}", alias.resolved_val.trim_end_matches('.')));
     }
-    let texts = values.iter().take(MAX_SHOWN_ANSWERS).map(|answer| match answer.resolved_val.as_str() {
-        "" => answer.r#type.as_str(),
-        value => value.trim_end_matches('.'),
-    });
+    let texts = values.iter().take(MAX_SHOWN_ANSWERS).map(|answer| value_text(answer));
     let values_text = texts.collect::<Vec<_>>().join(", ");
     if !values.is_empty() {
         notes.word(Style::Dim, "→ ");
@@ -199,6 +208,41 @@ fn reply_text(notes: &mut Line, reply: &DnsReplyMsg, kind: &str) {
     if reply.truncated {
         notes.item(Style::Warn, "truncated");
     }
+}
+
+/// Returns the usual name of a type: `otherwise` if the trace has neither a name nor a known number.
+fn type_name<'a>(r#type: &'a DnsResType, code: u16, otherwise: &'a str) -> &'a str {
+    match (r#type, code) {
+        (DnsResType::Unrecognized, 64) => "SVCB",
+        (DnsResType::Unrecognized, 65) => "HTTPS",
+        (DnsResType::Unrecognized, _) => otherwise,
+        (other, _) => other.as_str(),
+    }
+}
+
+/// Returns the value of an answer, or the type of one that has none.
+fn value_text(answer: &DnsAnswer) -> Cow<'_, str> {
+    match (answer.resolved_val.as_str(), &answer.svcb) {
+        ("", Some(svcb)) => svcb_text(svcb).into(),
+        ("", None) => type_name(&answer.r#type, answer.type_code, answer.r#type.as_str()).into(),
+        (value, _) => value.trim_end_matches('.').into(),
+    }
+}
+
+/// Returns the data of an SVCB or HTTPS record in presentation format (RFC 9460 section 2.1).
+fn svcb_text(svcb: &DnsSvcb) -> String {
+    let mut text = format!("{} {}", svcb.priority, svcb.target);
+    let lists = [("alpn", &svcb.alpn), ("ipv4hint", &svcb.ipv4_hints), ("ipv6hint", &svcb.ipv6_hints)];
+    for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        text.push_str(&format!(" {key}={}", list.join(",")));
+    }
+    if let Some(port) = svcb.port {
+        text.push_str(&format!(" port={port}"));
+    }
+    if svcb.ech {
+        text.push_str(" ech");
+    }
+    text
 }
 
 /// Returns the usual name of a response code, such as `NXDOMAIN`.

@@ -8,7 +8,7 @@ use crate::graph::{ConnSource, TraceGraph};
 use crate::readable;
 use crate::record::{Attempt, Failure, HttpReqTrace, TcpConnTrace};
 
-/// Returns the block of the request with this index. `hop` is the number of redirects that led to it.
+/// Returns the block of the request with this graph. `hop` is the number of redirects that led to it.
 pub(super) fn block(graph: &TraceGraph<'_>, at: usize, hop: usize, headers: bool) -> Block {
     let request = &graph.trace.http_requests[at];
     let conn = graph.trace.tcp_conns.get(&request.tcp_conn);

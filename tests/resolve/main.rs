@@ -7,6 +7,7 @@ mod bounds;
 mod dials;
 mod faults;
 mod files;
+mod https_records;
 mod layer;
 mod limits;
 mod names;

@@ -1,7 +1,7 @@
 //! For benchmarks: records an exchange with a nameserver without a network.
 
 use super::{
-    message::{Family, Query, Question, Reply},
+    message::{Query, QueryType, Question, Reply},
     to_record,
 };
 use crate::{
@@ -21,7 +21,7 @@ pub struct Exchange {
 impl Exchange {
     /// Takes an encoded reply, which is leaked.
     pub fn new(name: &str, reply: &[u8]) -> Result<Self, ProtoError> {
-        let question = Question { name: Name::from_ascii(name)?, family: Family::V4 };
+        let question = Question { name: Name::from_ascii(name)?, query_type: QueryType::A };
         let query = Query::new(&question, Some(1232), false)?;
         Ok(Exchange { question, query, reply: Reply::decode(reply.to_vec().leak()) })
     }

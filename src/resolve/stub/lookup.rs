@@ -3,19 +3,24 @@
 //! For each question [`QueryPlan`] decides which nameserver is asked next, and [`Exchange`] asks it.
 
 use std::{
+    future::pending,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::Mutex,
 };
 
-use futures_util::future::join;
+use futures_util::{
+    FutureExt,
+    future::{Either, join, select},
+};
 use hickory_proto::rr::Name;
 
 use super::{
     config::Config,
     exchange::Exchange,
     host_name,
-    message::{Family, Question},
-    options::{IpStrategy, SkipNameserver},
+    message::{QueryType, Question},
+    options::{IpStrategy, Options, SkipNameserver},
     policy::QueryPlan,
 };
 use crate::{
@@ -30,6 +35,7 @@ pub(super) struct Lookup<'a> {
     config: &'a Config,
     strategy: IpStrategy,
     skip: Option<&'a SkipNameserver>,
+    https_records: bool,
     /// Index of the nameserver to begin with.
     first_server: usize,
     exchange: Exchange<'a>,
@@ -42,16 +48,24 @@ type Outcome = Result<Vec<IpAddr>, LookupError>;
 impl<'a> Lookup<'a> {
     pub(super) fn new(
         config: &'a Config,
-        strategy: IpStrategy,
-        skip: Option<&'a SkipNameserver>,
+        options: &'a Options,
         first_server: usize,
         exchange: Exchange<'a>,
     ) -> Self {
-        let strategy = match strategy {
+        let strategy = match options.strategy {
             IpStrategy::Both if config.no_aaaa => IpStrategy::Ipv4Only,
             strategy => strategy,
         };
-        Self { config, strategy, skip, first_server, exchange, skipped: Mutex::default() }
+        let Options { skip, https_records, .. } = options;
+        Self {
+            config,
+            strategy,
+            skip: skip.as_ref(),
+            https_records: *https_records,
+            first_server,
+            exchange,
+            skipped: Mutex::default(),
+        }
     }
 
     /// Returns the addresses of the first candidate name that has any, in the nameserver's order.
@@ -81,15 +95,34 @@ impl<'a> Lookup<'a> {
             kind: Kind::InvalidName("the name cannot be encoded"),
             nameserver: None,
         })?;
-        let query = |family| self.question(Question { name: name.clone(), family });
-        let (v4, v6) = match self.strategy {
-            IpStrategy::Ipv4Only => return query(Family::V4).await,
-            IpStrategy::Ipv6Only => return query(Family::V6).await,
-            IpStrategy::Both if self.config.single_request => {
-                let v4 = query(Family::V4).await;
-                (v4, query(Family::V6).await)
+        if !self.https_records {
+            return self.addresses(name).await;
+        }
+        // Nobody uses the HTTPS records: whatever comes of them, the lookup ends with the addresses.
+        let only_recorded = async {
+            let _ = self.question(Question { name: name.clone(), query_type: QueryType::Https }).await;
+            pending::<Outcome>().await
+        };
+        match select(pin!(self.addresses(name.clone())), pin!(only_recorded)).await {
+            Either::Left((outcome, only_recorded)) => {
+                // The reply may have come at the same time.
+                let _ = only_recorded.now_or_never();
+                outcome
             }
-            IpStrategy::Both => join(query(Family::V4), query(Family::V6)).await,
+            Either::Right((outcome, _)) => outcome,
+        }
+    }
+
+    async fn addresses(&self, name: Name) -> Outcome {
+        let query = |query_type| self.question(Question { name: name.clone(), query_type });
+        let (v4, v6) = match self.strategy {
+            IpStrategy::Ipv4Only => return query(QueryType::A).await,
+            IpStrategy::Ipv6Only => return query(QueryType::Aaaa).await,
+            IpStrategy::Both if self.config.single_request => {
+                let v4 = query(QueryType::A).await;
+                (v4, query(QueryType::Aaaa).await)
+            }
+            IpStrategy::Both => join(query(QueryType::A), query(QueryType::Aaaa)).await,
         };
         both(v4, v6)
     }

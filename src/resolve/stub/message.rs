@@ -17,7 +17,7 @@ use hickory_proto::{
 use hickory_proto::rr::rdata::opt::EdnsOption;
 
 use super::{
-    rr::{A, AAAA, Answer, CLASS_IN, CNAME, NS, OPT, Value, read_answer, read_record},
+    rr::{A, AAAA, Answer, CLASS_IN, CNAME, HTTPS, NS, OPT, Value, read_answer, read_record},
     wire::{Reader, WireError, WireName},
 };
 use crate::error::rcode;
@@ -33,19 +33,22 @@ const PADDED_BLOCK_BYTES: usize = 128;
 /// The TC (truncated) bit in the third byte of a message.
 pub(super) const TC_BIT: u8 = 0x02;
 
-/// The address family that a question asks for.
+/// The type of the records that a question asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
+pub(super) enum QueryType {
+    A,
+    Aaaa,
+    /// The binding of a name to HTTP services (RFC 9460), which is only recorded.
+    Https,
 }
 
-impl Family {
-    /// Returns the type of its resource records.
+impl QueryType {
+    /// Returns the number of the type.
     pub(super) fn record_type(self) -> u16 {
         match self {
-            Self::V4 => A,
-            Self::V6 => AAAA,
+            Self::A => A,
+            Self::Aaaa => AAAA,
+            Self::Https => HTTPS,
         }
     }
 }
@@ -54,7 +57,7 @@ impl Family {
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     pub(super) name: Name,
-    pub(super) family: Family,
+    pub(super) query_type: QueryType,
 }
 
 /// An encoded query.
@@ -110,9 +113,10 @@ impl Query {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         message.metadata.authentic_data = trust_ad;
-        let record_type = match question.family {
-            Family::V4 => RecordType::A,
-            Family::V6 => RecordType::AAAA,
+        let record_type = match question.query_type {
+            QueryType::A => RecordType::A,
+            QueryType::Aaaa => RecordType::AAAA,
+            QueryType::Https => RecordType::HTTPS,
         };
         message.add_query(MessageQuery::query(question.name.clone(), record_type));
         if let Some(payload) = edns {
@@ -179,7 +183,7 @@ impl<'a> Reply<'a> {
             return None;
         }
         let ours = |(name, record_type, class): &(WireName<'_>, u16, u16)| {
-            name.is(&question.name) && *record_type == question.family.record_type() && *class == CLASS_IN
+            name.is(&question.name) && *record_type == question.query_type.record_type() && *class == CLASS_IN
         };
         match &self.question {
             Some(theirs) if self.question_count == 1 && ours(theirs) => {}
@@ -222,7 +226,7 @@ impl<'a> Reply<'a> {
                 None => break,
             }
         }
-        let record_type = question.family.record_type();
+        let record_type = question.query_type.record_type();
         let is_wanted = |answer: &&Answer<'_>| {
             answer.record_type == record_type
                 && answer.class == CLASS_IN

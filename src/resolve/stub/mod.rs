@@ -241,7 +241,6 @@ impl StubResolverInner {
             #[cfg(not(feature = "encrypted-dns"))]
             encrypted: None,
         };
-        let Options { strategy, skip, .. } = &self.options;
-        Lookup::new(&config, *strategy, skip.as_ref(), first_server, exchange).host(host).await
+        Lookup::new(&config, &self.options, first_server, exchange).host(host).await
     }
 }

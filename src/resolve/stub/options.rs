@@ -43,6 +43,8 @@ pub(super) struct Options {
     /// The UDP payload size offered with EDNS, in bytes; `None` without EDNS.
     pub(super) udp_payload_size: Option<u16>,
     pub(super) skip: Option<SkipNameserver>,
+    /// Whether HTTPS records are asked for, too, to be recorded.
+    pub(super) https_records: bool,
 }
 
 impl Default for Options {
@@ -52,6 +54,7 @@ impl Default for Options {
             source_ip: None,
             udp_payload_size: Some(DEFAULT_UDP_PAYLOAD_SIZE),
             skip: None,
+            https_records: false,
         }
     }
 }

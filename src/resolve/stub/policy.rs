@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::{
     config::Config,
-    message::{Question, Reply},
+    message::{QueryType, Question, Reply},
 };
 use crate::{
     error::{LookupError, ResolveErrorKind as Kind, rcode},
@@ -39,6 +39,8 @@ pub(super) struct QueryAttempt {
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     Addresses(Vec<IpAddr>),
+    /// The reply to a question that is only recorded.
+    Recorded,
     /// The name does not exist; no other server needs to be asked.
     NoSuchHost,
     /// The name exists, but has no address of this family. No other server needs to be asked.
@@ -58,7 +60,7 @@ impl Verdict {
     /// goes on.
     pub(super) fn error_kind(&self) -> Option<Kind> {
         match self {
-            Self::Addresses(_) | Self::Truncated => None,
+            Self::Addresses(_) | Self::Recorded | Self::Truncated => None,
             Self::NoSuchHost => Some(Kind::NoSuchHost),
             Self::NoData => Some(Kind::NoData),
             Self::EdnsRefused(code) | Self::ServerError(code) => Some(Kind::Server(*code)),
@@ -80,6 +82,9 @@ pub(super) fn classify_reply(reply: &Reply, question: &Question, attempt: &Query
             return Verdict::EdnsRefused(code);
         }
         code => return Verdict::ServerError(code),
+    }
+    if question.query_type == QueryType::Https {
+        return Verdict::Recorded;
     }
     let addresses = reply.addresses(question);
     if !addresses.is_empty() {
@@ -188,6 +193,7 @@ impl QueryPlan {
                 return;
             }
             Ok(Verdict::Addresses(addresses)) => (Ok(addresses), true),
+            Ok(Verdict::Recorded) => (Ok(Vec::new()), true),
             Ok(Verdict::NoSuchHost) => (error(Kind::NoSuchHost), true),
             Ok(Verdict::NoData) => (error(Kind::NoData), true),
             Ok(Verdict::ServerError(code)) => (error(Kind::Server(code)), false),
@@ -375,7 +381,7 @@ mod tests {
 
     mod classification {
         use super::*;
-        use crate::resolve::stub::message::{Family, Query};
+        use crate::resolve::stub::message::{Query, QueryType};
         use hickory_proto::{
             op::{Edns, Message, OpCode, ResponseCode},
             rr::{Name, RData, Record, rdata},
@@ -386,7 +392,7 @@ mod tests {
         }
 
         fn verdict(attempt: QueryAttempt, change: impl FnOnce(&mut Message)) -> Verdict {
-            let question = Question { name: name("www.test."), family: Family::V4 };
+            let question = Question { name: name("www.test."), query_type: QueryType::A };
             let query = Query::new(&question, None, false).unwrap();
             let mut message = Message::from_vec(&query.wire).unwrap().into_response();
             assert_eq!(message.metadata.op_code, OpCode::Query);

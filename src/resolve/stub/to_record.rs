@@ -6,12 +6,12 @@ use smallvec::SmallVec;
 
 use super::{
     message::{Query, Question, Reply},
-    rr::{Answer, CLASS_IN, Value},
-    wire::write_name,
+    rr::{Answer, CLASS_IN, Svcb, Value},
+    wire::{WireName, write_name},
 };
 use crate::{
     record::Text,
-    sink::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder, DnsQuery, DnsReply},
+    sink::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder, DnsQuery, DnsReply, SvcbParams},
 };
 
 /// Returns the record of a query.
@@ -20,7 +20,7 @@ pub(super) fn query(query: &Query, question: &Question) -> DnsQuery {
     write_name(&question.name, &mut name);
     DnsQuery {
         id: query.id,
-        record_type: question.family.record_type(),
+        record_type: question.query_type.record_type(),
         class: CLASS_IN,
         udp_payload_size: query.edns.unwrap_or(0),
         size: size(query.wire.len()),
@@ -53,10 +53,19 @@ fn add(answers: &mut AnswersBuilder, answer: &Answer<'_>) -> bool {
     let head = AnswerHead { record_type: answer.record_type, class: answer.class, ttl: answer.ttl };
     let value = match answer.value {
         Value::Address(address) => AnswerValue::Address(address),
-        Value::Name(name) => AnswerValue::Name(move |out: &mut AnswerText| write_name(name.labels(), out)),
+        Value::Name(name) => AnswerValue::Name(writer_of(name)),
+        Value::Svcb(Svcb { priority, target, alpn, port, ipv4_hints, ipv6_hints, ech }) => {
+            let params = SvcbParams { priority, alpn, port, ipv4_hints, ipv6_hints, ech };
+            AnswerValue::Svcb(params, writer_of(target))
+        }
         Value::Other => AnswerValue::Other,
     };
     answers.push(head, |out| write_name(answer.name.labels(), out), value)
+}
+
+/// Returns a function that writes the name.
+fn writer_of(name: WireName<'_>) -> impl FnOnce(&mut AnswerText) {
+    move |out| write_name(name.labels(), out)
 }
 
 fn size(len: usize) -> u32 {

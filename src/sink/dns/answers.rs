@@ -4,7 +4,8 @@
 //! may become a kilobyte of text, and a compression pointer of two bytes may stand for it: so the limit is on the text,
 //! not on the size of the message.
 
-use crate::record::{DnsAnswer, Text};
+use super::svcb;
+use crate::record::{DnsAnswer, DnsResType, Text};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -12,7 +13,7 @@ use std::{
 
 /// The answers of a reply in one block of memory, which is rarely more than a few hundred bytes.
 ///
-/// Each answer is one byte of [`KIND`] and [`SAME_NAME`], its type, class and TTL, its name unless it is that of the
+/// Each answer is one byte of [`KIND`], [`SAME_NAME`] and [`SVCB`], its type, class and TTL, its name unless it is that of the
 /// answer before, and its value. Numbers are big-endian; texts follow their length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answers {
@@ -55,6 +56,15 @@ pub(super) const NAME: u8 = 3;
 const KIND: u8 = 3;
 /// A flag: the name is that of the answer before.
 pub(super) const SAME_NAME: u8 = 1 << 2;
+/// A flag: the value is the data of an SVCB or HTTPS record. Its [`KIND`] is 0.
+pub(super) const SVCB: u8 = 1 << 3;
+
+/// Returns the type of a record, and its number if the type has no name; 0 if it has one.
+pub(super) fn type_and_code(number: u16) -> (DnsResType, u16) {
+    let r#type = DnsResType::from(number);
+    let code = if r#type == DnsResType::Unrecognized { number } else { 0 };
+    (r#type, code)
+}
 
 fn decode(rest: &mut &[u8], last_name: &mut Text) -> Option<DnsAnswer> {
     let [kind] = take(rest)?;
@@ -69,16 +79,18 @@ fn decode(rest: &mut &[u8], last_name: &mut Text) -> Option<DnsAnswer> {
         NAME => take_text(rest)?,
         _ => Text::EMPTY,
     };
-    Some(DnsAnswer { name: last_name.clone(), r#type: record_type.into(), class, ttl, resolved_val })
+    let svcb = if kind & SVCB == 0 { None } else { Some(Box::new(svcb::read(rest)?)) };
+    let (r#type, type_code) = type_and_code(record_type);
+    Some(DnsAnswer { name: last_name.clone(), r#type, type_code, class, ttl, resolved_val, svcb })
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (bytes, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(*bytes)
 }
 
-fn take_text(rest: &mut &[u8]) -> Option<Text> {
+pub(super) fn take_text(rest: &mut &[u8]) -> Option<Text> {
     let len = u16::from_be_bytes(take(rest)?);
     let (text, after) = rest.split_at_checked(len.into())?;
     *rest = after;

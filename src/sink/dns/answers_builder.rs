@@ -1,6 +1,9 @@
 //! [`AnswersBuilder`]: encodes the answers of a DNS reply as they are read.
 
-use super::answers::{Answers, NAME, SAME_NAME, V4, V6};
+use super::{
+    answers::{Answers, NAME, SAME_NAME, SVCB, V4, V6},
+    svcb::SvcbParams,
+};
 use crate::record::limits::MAX_DNS_ANSWERS;
 use smallvec::SmallVec;
 use std::{net::IpAddr, ops::Range, sync::Arc};
@@ -16,18 +19,20 @@ pub(crate) struct AnswerHead {
 }
 
 /// The data of an answer.
-pub(crate) enum AnswerValue<N> {
+pub(crate) enum AnswerValue<'a, N> {
     Address(IpAddr),
     /// Writes the name, in ASCII.
     Name(N),
+    /// The data of an SVCB or HTTPS record. Writes its target, in ASCII.
+    Svcb(SvcbParams<'a>, N),
     Other,
 }
 
 /// The kind of a value that is not kept.
 const OTHER: u8 = 0;
 /// The length of the longest addresses as text.
-const V4_TEXT_BYTES: usize = 15;
-const V6_TEXT_BYTES: usize = 39;
+pub(super) const V4_TEXT_BYTES: usize = 15;
+pub(super) const V6_TEXT_BYTES: usize = 39;
 
 /// Collects the answers of a reply, up to the limits.
 pub(crate) struct AnswersBuilder {
@@ -46,7 +51,7 @@ impl AnswersBuilder {
         &mut self,
         head: AnswerHead,
         name: impl FnOnce(&mut AnswerText),
-        value: AnswerValue<N>,
+        value: AnswerValue<'_, N>,
     ) -> bool {
         if self.count == MAX_DNS_ANSWERS {
             return false;
@@ -56,6 +61,7 @@ impl AnswersBuilder {
             AnswerValue::Address(IpAddr::V4(_)) => V4,
             AnswerValue::Address(IpAddr::V6(_)) => V6,
             AnswerValue::Name(_) => NAME,
+            AnswerValue::Svcb(..) => SVCB,
             AnswerValue::Other => OTHER,
         };
         self.encoded.push(kind);
@@ -79,6 +85,10 @@ impl AnswersBuilder {
                 text_bytes += V6_TEXT_BYTES;
             }
             AnswerValue::Name(value) => text_bytes += self.text(value).len(),
+            AnswerValue::Svcb(params, target) => {
+                text_bytes += params.write(&mut self.encoded);
+                text_bytes += self.text(target).len();
+            }
             AnswerValue::Other => {}
         }
         if text_bytes > self.max_text_bytes {
@@ -136,10 +146,16 @@ mod tests {
         |out| out.extend_from_slice(text.as_bytes())
     }
 
-    fn push(builder: &mut AnswersBuilder, name: &str, record_type: u16, value: AnswerValue<&str>) -> bool {
+    fn push(
+        builder: &mut AnswersBuilder,
+        name: &str,
+        record_type: u16,
+        value: AnswerValue<'_, &str>,
+    ) -> bool {
         let value = match value {
             AnswerValue::Address(address) => AnswerValue::Address(address),
             AnswerValue::Name(name) => AnswerValue::Name(text(name)),
+            AnswerValue::Svcb(params, target) => AnswerValue::Svcb(params, text(target)),
             AnswerValue::Other => AnswerValue::Other,
         };
         builder.push(AnswerHead { record_type, class: 1, ttl: 60 }, text(name), value)
@@ -169,6 +185,38 @@ mod tests {
         assert_eq!(kinds[0], (DnsResType::Cname, 1, 60));
         assert_eq!(kinds[4].0, DnsResType::Txt);
         assert!(Answers::default().export().is_empty());
+    }
+
+    #[test]
+    fn service_bindings_are_kept() {
+        let params = SvcbParams {
+            priority: 1,
+            alpn: b"\x02h2\x03\xff-3",
+            port: Some(8443),
+            ipv4_hints: &[192, 0, 2, 1, 192, 0, 2, 2],
+            ipv6_hints: &[0x20; 16],
+            ech: true,
+        };
+        let alias = SvcbParams::default();
+        let mut builder = Answers::builder(1000);
+        assert!(push(&mut builder, "a.test.", 65, AnswerValue::Svcb(params, ".")));
+        assert!(push(&mut builder, "a.test.", 64, AnswerValue::Svcb(alias, "svc.test.")));
+        assert!(push(&mut builder, "a.test.", 1, AnswerValue::Address([192, 0, 2, 1].into())));
+        let answers = builder.finish(3).export();
+        assert_eq!(answers.iter().map(|answer| answer.type_code).collect::<Vec<_>>(), [65, 64, 0]);
+        let svcb = answers[0].svcb.as_deref().unwrap();
+        assert_eq!((svcb.priority, svcb.target.as_str(), svcb.port, svcb.ech), (1, ".", Some(8443), true));
+        assert_eq!(svcb.alpn, ["h2", "\\xff-3"]);
+        assert_eq!(svcb.ipv4_hints, ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(svcb.ipv6_hints, ["2020:2020:2020:2020:2020:2020:2020:2020"]);
+        let svcb = answers[1].svcb.as_deref().unwrap();
+        assert_eq!((svcb.priority, svcb.target.as_str(), svcb.port, svcb.ech), (0, "svc.test.", None, false));
+        assert_eq!(answers[2].resolved_val, "192.0.2.1");
+
+        let hints = [1; 4 * 100];
+        let mut builder = Answers::builder(1000);
+        let many = SvcbParams { ipv4_hints: &hints, ..params };
+        assert!(!push(&mut builder, "a.test.", 65, AnswerValue::Svcb(many, ".")), "too much text");
     }
 
     #[test]

@@ -7,3 +7,4 @@ pub(super) mod answers_builder;
 pub(super) mod record;
 #[cfg(feature = "resolve")]
 pub(super) mod recorder;
+pub(super) mod svcb;

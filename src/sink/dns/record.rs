@@ -3,7 +3,7 @@
 //! A message is parsed once, when it is recorded, and little more is kept than the text that a trace shows. The size of
 //! a reply, and of all replies that were not used, is limited.
 
-use super::answers::Answers;
+use super::answers::{Answers, type_and_code};
 #[cfg(feature = "encrypted-dns")]
 use crate::sink::{dial::group::DialGroup, request::record::RequestRef};
 use crate::{
@@ -73,15 +73,12 @@ pub(crate) struct DnsReply {
 
 impl DnsQuery {
     pub(in crate::sink) fn export(&self) -> DnsQueryMsg {
+        let (r#type, type_code) = type_and_code(self.record_type);
         DnsQueryMsg {
             id: self.id,
             recursion_desired: true,
             size: self.size,
-            questions: vec![DnsQuestion {
-                name: self.name.clone(),
-                r#type: self.record_type.into(),
-                class: self.class,
-            }],
+            questions: vec![DnsQuestion { name: self.name.clone(), r#type, type_code, class: self.class }],
             opt_udp_payload_size: self.udp_payload_size,
             ..DnsQueryMsg::default()
         }

@@ -22,7 +22,7 @@ fn name(text: &str) -> Name {
 }
 
 fn question(text: &str) -> Question {
-    Question { name: name(text), family: Family::V4 }
+    Question { name: name(text), query_type: QueryType::A }
 }
 
 fn reply_to(query: &Query, question: &Question) -> Message {
