@@ -49,8 +49,9 @@
 //!
 //! | feature | |
 //! |---|---|
-//! | `client` (default) | also enables `connect`, `resolve`, `proxy`, `tls` and `request` |
+//! | `client` (default) | also enables `connect`, `resolve`, `encrypted-dns`, `proxy`, `tls` and `request` |
 //! | `resolve` | also enables `connect`, and in it `TcpConnector` |
+//! | `encrypted-dns` | nameservers of `resolve` over TLS and HTTPS; also enables `request`, `resolve` and `tls` |
 //! | `ring` (default), `aws-lc-rs` | the cryptography that `tls` needs, unless it is given a complete configuration of rustls |
 //! | `axum`, `tonic-server` | the parts of `server` for these servers; they enable `server` |
 //! | `tcp-info`, `conntrack` | the probes of `linux` |
@@ -69,6 +70,8 @@
 //! ├─ dial                            triggeredBy the request; a pooled connection needs none
 //! │  ├─ resolver dial ─ UDP or TCP connection to a nameserver
 //! │  │  └─ DNS query                 all messages of that connection
+//! │  ├─ resolver dial                over TLS and HTTPS: sharedDial, a dial of its own whose connection many share
+//! │  │  └─ DNS query                 its own messages on that connection; over HTTPS with an HTTP request (httpReq)
 //! │  ├─ TCP attempt                  refused, timed out or lost the race: a record each
 //! │  └─ TCP connection               the one that was established, until it is closed
 //! │     ├─ TLS tunnel                to an HTTPS proxy

@@ -108,7 +108,8 @@ mod tests {
                 ..HttpReqTrace::default()
             });
         }
-        let question = |r#type| DnsQuestion { name: "www.test.".into(), r#type, class: 1, ..DnsQuestion::default() };
+        let question =
+            |r#type| DnsQuestion { name: "www.test.".into(), r#type, class: 1, ..DnsQuestion::default() };
         let answer = |name: &str, r#type, value: &str| DnsAnswer {
             name: name.into(),
             r#type,

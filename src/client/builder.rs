@@ -162,6 +162,9 @@ impl ClientBuilder {
     }
 
     /// Sets the nameservers to ask instead of the system's, in this order: addresses, or [`Nameserver`]s.
+    ///
+    /// Of the settings for TLS, [`roots`](Self::roots) and [`tls_key_log`](Self::tls_key_log) apply to nameservers that
+    /// are asked over TLS or HTTPS, too. A [`resolver`](Self::resolver) can have others.
     pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = impl Into<Nameserver>>) -> Self {
         self.nameservers = Some(nameservers.into_iter().map(Into::into).collect());
         self
@@ -377,7 +380,7 @@ impl ClientBuilder {
         }
         // A deadline that `Instant` cannot represent is no limit.
         self.limits.idle_timeout = self.limits.idle_timeout.filter(|timeout| is_reachable(*timeout));
-        let connector = self.connector()?;
+        let (connector, own_resolver) = self.connector()?;
         let config = PoolConfig {
             limits: self.limits,
             timeouts: self.timeouts,
@@ -400,6 +403,7 @@ impl ClientBuilder {
             stack,
             sink: self.sink,
             pool,
+            own_resolver,
             timeout: self.timeout,
             redirects: self.redirects,
             user_agent: self.user_agent,
@@ -407,18 +411,23 @@ impl ClientBuilder {
         }))
     }
 
-    fn connector(&mut self) -> Result<Connector, ResolverConfigError> {
-        let resolver = match self.resolver.take() {
-            Some(resolver) => resolver,
+    /// Returns the connector, and the resolver if it is not given.
+    fn connector(&mut self) -> Result<(Connector, Option<StubResolver>), ResolverConfigError> {
+        let (resolver, own_resolver) = match self.resolver.take() {
+            Some(resolver) => (resolver, None),
             None => {
                 let mut builder = StubResolver::builder(&self.sink).source_ip(self.source_ip);
                 if let Some(nameservers) = self.nameservers.take() {
+                    if nameservers.iter().any(Nameserver::is_encrypted) {
+                        builder = builder.tls_layer(self.nameserver_tls());
+                    }
                     builder = builder.nameservers(nameservers);
                 }
                 if let Some(skip) = self.skip_nameserver.take() {
                     builder = builder.skip_nameserver(move |ip, port| skip(ip, port));
                 }
-                builder.build()?
+                let resolver = builder.build()?;
+                (resolver.clone(), Some(resolver))
             }
         };
         let through_proxy = ProxyLayer::new(&self.sink, ProxySelector::none())
@@ -430,7 +439,20 @@ impl ClientBuilder {
             .handshake_timeout(self.tcp_timeout)
             .keep_alive(self.tcp_keep_alive);
         let tls = self.tls_layer();
-        Ok(tls.layer(through_proxy.layer(tls.with_alpn(&["http/1.1"]).layer(tcp))))
+        Ok((tls.layer(through_proxy.layer(tls.with_alpn(&["http/1.1"]).layer(tcp))), own_resolver))
+    }
+
+    /// Returns the layer for connections to nameservers.
+    fn nameserver_tls(&self) -> TraceTlsLayer {
+        let mut builder = TraceTlsLayer::builder(&self.sink);
+        if let Some(key_log) = &self.tls.key_log {
+            builder = builder.key_log(key_log);
+        }
+        #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+        if let Some(roots) = &self.tls.roots {
+            builder = builder.roots(roots.clone());
+        }
+        builder.build()
     }
 
     fn tls_layer(&mut self) -> TraceTlsLayer {

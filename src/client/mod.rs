@@ -56,6 +56,7 @@ use self::{
 use crate::{
     error::{BoxError, NoRuntime},
     request::is_redirect,
+    resolve::StubResolver,
     sink::{RequestHandle, TraceSink},
 };
 use bytes::Bytes;
@@ -84,6 +85,8 @@ struct ClientStack {
     stack: Stack,
     sink: TraceSink,
     pool: Arc<Pool>,
+    /// The resolver that was built with the client. `None` if it was given, since others may use it.
+    own_resolver: Option<StubResolver>,
     timeout: Option<Duration>,
     redirects: usize,
     user_agent: Option<HeaderValue>,
@@ -176,6 +179,9 @@ impl Client {
     /// [`TraceSink::refresh`](crate::TraceSink::refresh) before the snapshot.
     pub async fn close(&self) {
         self.0.pool.close().await;
+        if let Some(resolver) = &self.0.own_resolver {
+            resolver.close_connections().await;
+        }
     }
 }
 

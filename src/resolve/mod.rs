@@ -23,6 +23,8 @@
 //! | the sockets, with their reads and writes | | yes |
 //! | the DNS messages | | yes |
 //!
+//! The stub resolver asks nameservers in plain DNS, over TLS (RFC 7858) or over HTTPS (RFC 8484); see [`Nameserver`].
+//!
 //! Take the layer to keep the resolver that you have, and the stub resolver to see everything; it is the default of
 //! [`TcpConnector`](crate::connect::TcpConnector). Both record into the dial that is being polled when they are called.
 //! A resolver is therefore shared by all connections, and each dial has its own lookups in the trace.

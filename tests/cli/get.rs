@@ -4,7 +4,9 @@ use crate::{exits_with, parse, reason, run, run_with_input};
 use nettrace::record::EndReason;
 use test_support::{
     background, check,
-    dns::DnsServer,
+    dns::{DnsServer, ReceivedQuery},
+    encrypted_dns::EncryptedDnsServer,
+    pki::Authority,
     raw::{Refused, Server},
 };
 
@@ -172,6 +174,43 @@ fn one_failure_among_repeated_requests_is_a_failure() {
     let failed = trace.http_requests.iter().map(|request| request.failure.is_some()).collect::<Vec<_>>();
     assert_eq!(failed, [false, true, false]);
     reason(&output);
+}
+
+#[test]
+fn nameservers_may_be_asked_over_tls_and_https() {
+    let runtime = background::runtime();
+    let authority = Authority::new("nameservers");
+    let leaf = authority.issue(&["127.0.0.1"]);
+    let answer = |query: &ReceivedQuery| query.addresses(&["127.0.0.1"]);
+    let (tls, https) = runtime.block_on(async {
+        (EncryptedDnsServer::tls(&leaf, answer).await, EncryptedDnsServer::https(&leaf, answer).await)
+    });
+    let nameservers = [format!("tls://{}", tls.addr()), format!("https://{}/dns-query", https.addr())];
+    // The nameservers run until the command has exited.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = std::thread::spawn(move || {
+        let _ = runtime.block_on(stopped);
+        drop((tls, https));
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let roots = directory.path().join("roots.pem");
+    std::fs::write(&roots, authority.pem()).unwrap();
+    let server = Server::answering(HELLO);
+    let address = format!("http://web.nettrace.test:{}/", server.addr().port());
+    for nameserver in &nameservers {
+        let cacert = roots.to_str().unwrap();
+        let (output, trace) = traced(&address, &["--nameserver", nameserver, "--cacert", cacert, "--http1"]);
+        exits_with(&output, 0);
+        let (scheme, rest) = nameserver.split_once("://").unwrap();
+        let asked = format!("{scheme} {} → 127.0.0.1", rest.trim_end_matches("/dns-query"));
+        assert!(output.stderr.contains(&asked), "{}", output.stderr);
+        assert_eq!(trace.tls_tunnels.len(), 1);
+        // That any certificate is accepted of the server does not mean one of a nameserver.
+        let output = run(["get", &address, "-k", "--nameserver", nameserver]);
+        assert!(reason(&output).contains("TLS handshake with 127.0.0.1"), "{}", output.stderr);
+    }
+    drop(stop);
+    running.join().unwrap();
 }
 
 #[test]

@@ -16,8 +16,9 @@ async fn a_request_is_linked_with_what_carried_its_lookup() {
         };
         let nameserver: Nameserver = format!("{scheme}://{}{path}", server.addr()).parse().unwrap();
         let web = Web::start(async |_| reply("hello"));
-        let resolver = fixture.resolver([nameserver.clone()]);
-        let client = Client::builder(&fixture.sink).resolver(resolver).build().unwrap();
+        let roots = Roots::from_pem(fixture.authority.pem()).unwrap();
+        let client = Client::builder(&fixture.sink).roots(roots).nameservers([nameserver.clone()]);
+        let client = client.danger_accept_invalid_certs(true).build().unwrap();
         let mut slices = Vec::new();
         for host in ["one.test", "two.test"] {
             let url = format!("http://{host}:{}/", web.addr().port());
@@ -28,7 +29,8 @@ async fn a_request_is_linked_with_what_carried_its_lookup() {
         }
         assert_eq!(server.accepted(), 1);
         client.close().await;
-        let trace = fixture.finish();
+        let trace = fixture.sink.snapshot("all");
+        check::finished(&trace); // the nameserver's connection is closed, too
         for (id, slice) in slices {
             check::running(&slice);
             let dial = slice.dials.iter().find(|dial| dial.triggered_by == id).unwrap();

@@ -6,13 +6,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use http::{HeaderName, HeaderValue, Method};
-use nettrace::HeaderCapture;
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    path::PathBuf,
-    time::Duration,
-};
+use nettrace::{HeaderCapture, resolve::Nameserver};
+use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use url::Url;
 
 /// Shows what really happened behind a network request.
@@ -86,15 +81,15 @@ pub(crate) struct GetArgs {
     /// Speak HTTP/2 only, even without TLS
     #[arg(long)]
     pub(crate) http2: bool,
-    /// Trust the certificate authorities in this PEM file, and no others
+    /// Trust the certificate authorities in this PEM file, and no others; also for nameservers
     #[arg(long, value_name = "FILE")]
     pub(crate) cacert: Option<PathBuf>,
-    /// Accept any certificate
+    /// Accept any certificate of a server, but not of a nameserver
     #[arg(short = 'k', long)]
     pub(crate) insecure: bool,
-    /// Ask this nameserver; can be repeated
-    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = nameserver)]
-    pub(crate) nameservers: Vec<SocketAddr>,
+    /// Ask this nameserver; can be repeated: 192.0.2.1, tls://192.0.2.1#NAME, https://NAME/dns-query
+    #[arg(long = "nameserver", value_name = "ADDRESS|URL")]
+    pub(crate) nameservers: Vec<Nameserver>,
     /// Connect from this address
     #[arg(long, value_name = "IP")]
     pub(crate) source_ip: Option<IpAddr>,
@@ -251,13 +246,6 @@ fn interface(text: &str) -> Result<String, String> {
     }
 }
 
-fn nameserver(text: &str) -> Result<SocketAddr, String> {
-    const DNS: u16 = 53;
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let bare = bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS));
-    bare.or_else(|_| text.parse()).map_err(|_| "not an IP address, with or without a port".into())
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(number), _) => (number, 1e-3),
@@ -301,20 +289,6 @@ mod tests {
         for wrong in ["", "no colon", ": value", "a b: c", "a: b\nc"] {
             assert!(header(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn nameservers_get_the_default_port() {
-        for (text, address) in [
-            ("127.0.0.1", "127.0.0.1:53"),
-            ("127.0.0.1:5353", "127.0.0.1:5353"),
-            ("::1", "[::1]:53"),
-            ("[::1]", "[::1]:53"),
-            ("[::1]:5353", "[::1]:5353"),
-        ] {
-            assert_eq!(nameserver(text).unwrap(), address.parse().unwrap());
-        }
-        assert!(nameserver("dns.example").is_err());
     }
 
     #[test]

@@ -201,7 +201,7 @@ fn client(args: &GetArgs, sink: &TraceSink, probes: &Probes) -> Result<Client, P
         builder = builder.roots(roots(path)?);
     }
     if !args.nameservers.is_empty() {
-        builder = builder.nameservers(args.nameservers.iter().copied());
+        builder = builder.nameservers(args.nameservers.iter().cloned());
     }
     builder.build().map_err(|error| Problem::failed(error_chain(&error)))
 }

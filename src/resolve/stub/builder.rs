@@ -54,7 +54,7 @@ pub struct StubResolverBuilder {
     hosts_file: Option<PathBuf>,
     options: Options,
     #[cfg(feature = "encrypted-dns")]
-    tls_config: Option<Arc<ClientConfig>>,
+    tls: Option<TraceTlsLayer>,
 }
 
 impl StubResolverBuilder {
@@ -66,7 +66,7 @@ impl StubResolverBuilder {
             hosts_file: Some(HOSTS.into()),
             options: Options::default(),
             #[cfg(feature = "encrypted-dns")]
-            tls_config: None,
+            tls: None,
         }
     }
 
@@ -86,8 +86,15 @@ impl StubResolverBuilder {
     /// [`into_config`](crate::tls::TraceTlsLayerBuilder::into_config) returns.
     #[cfg(feature = "encrypted-dns")]
     #[must_use]
-    pub fn tls_config(mut self, config: Arc<ClientConfig>) -> Self {
-        self.tls_config = Some(config);
+    pub fn tls_config(self, config: Arc<ClientConfig>) -> Self {
+        let layer = TraceTlsLayer::builder(&self.sink).config(config).build();
+        self.tls_layer(layer)
+    }
+
+    /// Sets the layer for connections to nameservers that are asked over TLS or HTTPS. ALPN is set for each.
+    #[cfg(feature = "encrypted-dns")]
+    pub(crate) fn tls_layer(mut self, layer: TraceTlsLayer) -> Self {
+        self.tls = Some(layer);
         self
     }
 
@@ -253,10 +260,8 @@ impl StubResolverBuilder {
             let bootstrap = bootstrap.clone();
             Box::pin(async move { bootstrap.lookup(&name, dial).await })
         };
-        let tls = match self.tls_config.clone() {
-            Some(config) => TraceTlsLayer::builder(&self.sink).config(config).build(),
-            None => TraceTlsLayer::builder(&self.sink).build(),
-        };
+        let default = || TraceTlsLayer::builder(&self.sink).build();
+        let tls = self.tls.clone().unwrap_or_else(default);
         let Options { skip, source_ip, .. } = &self.options;
         Ok(EncryptedDns::new(&self.sink, &tls, Arc::new(look_up), skip.clone(), *source_ip))
     }

@@ -1,8 +1,8 @@
 //! The stub resolver: the public type, and what is answered without a query.
 //!
 //! A lookup passes through `lookup` (candidate names, both families), `policy` (which nameserver next, and what a reply
-//! means: no I/O) and `exchange` (one query over one socket). `message`, `rr` and `wire` decode replies; `config`,
-//! `hosts` and `reloadable` are the system's files.
+//! means: no I/O) and `exchange` (one query over one socket, or over a connection of `encrypted` that lookups share).
+//! `message`, `rr` and `wire` decode replies; `config`, `hosts` and `reloadable` are the system's files.
 
 #[cfg(feature = "_bench")]
 pub(crate) mod bench;
@@ -62,7 +62,10 @@ use crate::{
 /// with its search list and options. IPv4 and IPv6 addresses are asked for in parallel, over UDP, and over TCP if a
 /// reply was truncated.
 ///
-/// - Each query has its own socket, port and ID.
+/// - In plain DNS each query has its own socket, port and ID.
+/// - Over TLS and HTTPS all queries to a nameserver share one connection, which is closed when it was idle for 10
+///   seconds. A query on a connection that the nameserver has closed meanwhile is sent once more, on a new one. A
+///   nameserver that is asked over TLS or HTTPS is never asked in plain text instead.
 /// - NXDOMAIN and an empty answer are final for a name. SERVFAIL, REFUSED, other response codes, a lame referral, a
 ///   timeout and a socket error lead to the next nameserver.
 /// - A reply to another query, or one that cannot be decoded, is recorded and ignored.
@@ -72,8 +75,10 @@ use crate::{
 /// - Lists with IPv6 addresses are sorted as in RFC 6724 section 6.
 /// - Both files are read again when they change; they are checked at most once in five seconds.
 ///
-/// Nothing is cached, no task is spawned, and a lookup that is dropped leaves nothing behind. A lookup belongs to the
-/// dial that is being polled when it begins; outside a dial it has a record of its own.
+/// Nothing is cached, and a lookup that is dropped leaves nothing behind. No task is spawned, except for connections over
+/// TLS and HTTPS: each has one on the runtime of the lookup that needed it first, which ends when the resolver and its
+/// clones are dropped. A lookup belongs to the dial that is being polled when it begins; outside a dial it has a record of
+/// its own.
 #[derive(Clone, Debug)]
 pub struct StubResolver {
     inner: Arc<StubResolverInner>,
@@ -112,6 +117,16 @@ impl StubResolver {
     /// When the name is invalid, does not exist or has no address, or when no nameserver could answer.
     pub async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         self.inner.lookup(host, self.inner.sink.lookup()).await
+    }
+
+    /// Closes the connections to nameservers that are asked over TLS or HTTPS. The next lookup connects again.
+    ///
+    /// Returns when their close is recorded. Those that carry a query are closed after it, for which this does not wait.
+    #[cfg(feature = "encrypted-dns")]
+    pub async fn close_connections(&self) {
+        if let Some(encrypted) = &self.inner.encrypted {
+            encrypted.close().await;
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::{client::conn::http2, rt::Executor};
+use hyper_util::rt::TokioTimer;
+use tokio::sync::watch;
 
 use super::{IDLE_LIMIT, dial::EstablishedStream, failure::SessionFailure, usage::Usage};
 use crate::{
@@ -37,11 +38,13 @@ pub(super) struct HttpsSession {
 
 impl HttpsSession {
     /// Begins HTTP/2, and the task of the connection, which ends it when the session is dropped or idle for too long.
+    /// `alive` is dropped after that.
     pub(super) async fn begin(
         stream: EstablishedStream,
         server: &EncryptedNameserver,
         path: &PathAndQuery,
         sink: &TraceSink,
+        alive: watch::Sender<()>,
     ) -> Result<Self, SessionFailure> {
         let EstablishedStream { io, conn } = stream;
         let negotiated = match &io {
@@ -57,7 +60,7 @@ impl HttpsSession {
             SessionFailure::Io(Arc::new(error))
         })?;
         let http = |error| SessionFailure::Http(Arc::new(error));
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = http2::Builder::new(HttpTasks { alive });
         let (sender, connection) = builder.timer(TokioTimer::new()).handshake(io).await.map_err(http)?;
         let usage = Arc::new(Usage::new());
         let (idle, idle_conn) = (usage.clone(), conn.clone());
@@ -119,6 +122,23 @@ impl HttpsSession {
         }
         request.extensions_mut().insert(handle.clone());
         request
+    }
+}
+
+/// Spawns the tasks of hyper, one of which has the stream.
+#[derive(Clone)]
+struct HttpTasks {
+    /// Dropped when all of them have ended.
+    alive: watch::Sender<()>,
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for HttpTasks {
+    fn execute(&self, task: F) {
+        let alive = self.alive.clone();
+        tokio::spawn(async move {
+            task.await;
+            drop(alive);
+        });
     }
 }
 

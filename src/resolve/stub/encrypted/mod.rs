@@ -32,8 +32,9 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use tokio::{
+    sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use self::{
@@ -54,6 +55,8 @@ use crate::{
 /// How long a connection is kept without a query. Nameservers close idle connections after some seconds, too (RFC 7766
 /// section 6.2.3).
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait until the nameserver takes the closing message of TLS.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait beyond the deadline for the dial to end by itself.
 const STOPPED_RUNTIME_GRACE: Duration = Duration::from_millis(500);
 /// The protocol of DNS over TLS in ALPN (RFC 7858 section 7.1).
@@ -185,6 +188,22 @@ impl EncryptedDns {
         (task.boxed().shared(), dial)
     }
 
+    /// Closes the connections as soon as they carry no query, and waits for those that carry none now.
+    pub(super) async fn close(&self) {
+        let connections = std::mem::take(&mut *self.connections.lock().ignore_poison());
+        let mut ends = Vec::new();
+        for connection in connections.into_values() {
+            if let Connection::Open(Session { inner }) = connection {
+                inner.is_retired.store(true, Relaxed);
+                ends.extend((Arc::strong_count(&inner) == 1).then(|| inner.ended.clone()));
+            }
+        }
+        for mut ended in ends {
+            // An error is the end. It does not come if the connection's runtime has stopped.
+            let _ = timeout(2 * CLOSE_TIMEOUT, ended.changed()).await;
+        }
+    }
+
     /// Keeps a new connection for other lookups.
     fn keep(&self, server: &Arc<EncryptedNameserver>, session: &Session) {
         let mut connections = self.connections.lock().ignore_poison();
@@ -267,6 +286,8 @@ struct Session {
 struct SessionInner {
     transport: Transport,
     conn: Option<ConnRef>,
+    /// Its sender is dropped when the connection is closed.
+    ended: watch::Receiver<()>,
     /// Set when the connection is not given to another query.
     is_retired: AtomicBool,
 }
@@ -283,14 +304,15 @@ impl Session {
         sink: &TraceSink,
     ) -> Result<Self, SessionFailure> {
         let conn = stream.conn.clone();
+        let (alive, ended) = watch::channel(());
         let transport = match &server.protocol {
-            EncryptedProtocol::Tls => Transport::Tls(TlsSession::begin(stream)),
+            EncryptedProtocol::Tls => Transport::Tls(TlsSession::begin(stream, alive)),
             EncryptedProtocol::Https(path) => {
-                Transport::Https(HttpsSession::begin(stream, server, path, sink).await?)
+                Transport::Https(HttpsSession::begin(stream, server, path, sink, alive).await?)
             }
         };
         let is_retired = AtomicBool::new(false);
-        Ok(Session { inner: Arc::new(SessionInner { transport, conn, is_retired }) })
+        Ok(Session { inner: Arc::new(SessionInner { transport, conn, ended, is_retired }) })
     }
 
     fn conn(&self) -> Option<&ConnRef> {

@@ -8,17 +8,16 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, split},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
-use super::{IDLE_LIMIT, dial::EstablishedStream, failure::SessionFailure, usage::Usage};
+use super::{CLOSE_TIMEOUT, IDLE_LIMIT, dial::EstablishedStream, failure::SessionFailure, usage::Usage};
 use crate::{
     record::EndReason,
     sink::{ConnRef, RequestHandle},
@@ -29,8 +28,6 @@ use crate::{
 const MAX_UNSENT: usize = 16;
 /// Capacity of the buffer for replies, in bytes.
 const READ_BUFFER: usize = 2048;
-/// How long to wait until the nameserver takes the closing message of TLS.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An open connection.
 pub(super) struct TlsSession {
@@ -86,12 +83,17 @@ impl Drop for ReservedId {
 }
 
 impl TlsSession {
-    /// Begins the task of the connection, which ends it when the session is dropped or idle for too long.
-    pub(super) fn begin(stream: EstablishedStream) -> Self {
+    /// Begins the task of the connection, which ends it when the session is dropped or idle for too long. `alive` is
+    /// dropped after that.
+    pub(super) fn begin(stream: EstablishedStream, alive: watch::Sender<()>) -> Self {
         let EstablishedStream { io, conn } = stream;
         let (unsent, queue) = mpsc::channel(MAX_UNSENT);
         let state = Arc::new(SessionState { waiting: Mutex::default(), usage: Usage::new() });
-        tokio::spawn(drive(TokioIo::new(io), queue, state.clone(), conn));
+        let driven = drive(TokioIo::new(io), queue, state.clone(), conn);
+        tokio::spawn(async move {
+            driven.await;
+            drop(alive);
+        });
         TlsSession { unsent, state }
     }
 
