@@ -421,7 +421,7 @@ impl ResolveErrorKind {
             #[cfg(feature = "encrypted-dns")]
             Self::Tls(error) => error.failure(),
             #[cfg(feature = "encrypted-dns")]
-            Self::Http(error) => failure(&**error),
+            Self::Http(error, _) => failure(&**error),
             #[cfg(feature = "encrypted-dns")]
             Self::HttpStatus(_) => Failure::DnsHttpStatus,
             #[cfg(feature = "encrypted-dns")]

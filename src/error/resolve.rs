@@ -70,9 +70,9 @@ pub(crate) enum ResolveErrorKind {
     /// The TLS handshake with the nameserver failed.
     #[cfg(feature = "encrypted-dns")]
     Tls(Arc<TlsError>),
-    /// The HTTP request to the nameserver failed.
+    /// The HTTP request to the nameserver failed, with the text of the error and its sources.
     #[cfg(feature = "encrypted-dns")]
-    Http(Arc<hyper::Error>),
+    Http(Arc<hyper::Error>, String),
     /// The nameserver answered with this HTTP status.
     #[cfg(feature = "encrypted-dns")]
     HttpStatus(StatusCode),
@@ -99,7 +99,7 @@ impl ResolveErrorKind {
         match self {
             Self::Unresolved(error) => Some(&**error),
             Self::Tls(error) => Some(&**error),
-            Self::Http(error) => Some(&**error),
+            Self::Http(error, _) => Some(&**error),
             Self::ReusedConnection(kind) => kind.source(),
             Self::Io(error) => Some(error),
             _ => None,
@@ -186,7 +186,7 @@ impl fmt::Display for ResolveErrorKind {
             #[cfg(feature = "encrypted-dns")]
             Self::Tls(error) => write!(f, "{error}: {}", TlsError::cause(error)),
             #[cfg(feature = "encrypted-dns")]
-            Self::Http(error) => f.write_str(&super::classify::error_chain(&**error)),
+            Self::Http(_, text) => f.write_str(text),
             #[cfg(feature = "encrypted-dns")]
             Self::HttpStatus(status) => write!(f, "the server answered with HTTP status {status}"),
             #[cfg(feature = "encrypted-dns")]

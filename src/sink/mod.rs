@@ -88,7 +88,8 @@ pub(crate) use self::{
 pub(crate) use self::{
     dial::{attempt::AttemptRecorder, recorder::DialRef},
     dns::{
-        answers_builder::{AnswerHead, AnswerText, AnswerValue, AnswersBuilder},
+        answers_builder::{AnswerHead, AnswerValue, AnswersBuilder},
+        encoding::AnswerText,
         record::{DnsQuery, DnsReply},
         recorder::DnsRecorder,
         svcb::SvcbParams,

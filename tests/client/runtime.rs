@@ -82,7 +82,10 @@ fn a_connector_and_a_resolver_outside_a_runtime_fail() {
     let error = TcpConnector::new(&sink).connect("127.0.0.1:1").now_or_never().unwrap().unwrap_err();
     assert_eq!(error.to_string(), format!("cannot connect to 127.0.0.1:1: {NO_RUNTIME}"));
     assert_eq!(error.failure().as_str(), "x_no_runtime");
-    let resolver = StubResolver::builder(&sink).nameservers([([127, 0, 0, 1], 1).into()]).build().unwrap();
+    let resolver = StubResolver::builder(&sink)
+        .nameservers([std::net::SocketAddr::from(([127, 0, 0, 1], 1))])
+        .build()
+        .unwrap();
     let error = resolver.lookup("web.test").now_or_never().unwrap().unwrap_err();
     assert_eq!(error.to_string(), format!("lookup web.test: {NO_RUNTIME}"));
     assert_eq!(error.failure().as_str(), "x_no_runtime");

@@ -166,7 +166,8 @@ impl StubResolverBuilder {
     }
 
     /// Sets a callback that is asked about each nameserver before it is used. If it returns a reason, or panics, the
-    /// nameserver is skipped and the dial's record shows why.
+    /// nameserver is skipped and the dial's record shows why. For a nameserver that is configured by name it is called
+    /// with each of its addresses, when they are known.
     #[must_use]
     pub fn skip_nameserver(
         mut self,
@@ -226,7 +227,7 @@ impl StubResolverBuilder {
         let mut inner = self.resolver(self.overrides.clone())?;
         #[cfg(feature = "encrypted-dns")]
         if self.overrides.nameservers.iter().flatten().any(Nameserver::is_encrypted) {
-            inner.encrypted = Some(self.encrypted()?);
+            inner.encrypted = Some(Arc::new(self.encrypted()?));
         }
         Ok(StubResolver::new(inner))
     }

@@ -43,14 +43,9 @@ const MIN_UDP_BUFFER: usize = 4096;
 /// Initial capacity for a reply over TCP, in bytes.
 const MIN_TCP_BUFFER: usize = 2048;
 
-/// What takes the place of the connections where nameservers cannot be asked over TLS or HTTPS.
-#[cfg(not(feature = "encrypted-dns"))]
-#[derive(Debug)]
-pub(super) enum EncryptedDns {}
-
 /// The state that all exchanges of a lookup share.
 #[derive(Debug)]
-pub(super) struct Exchange<'a> {
+pub(super) struct Exchange {
     pub(super) dial: DialRef,
     /// How long to wait for each transport: a query that is repeated over TCP has this time again.
     pub(super) timeout: Duration,
@@ -61,10 +56,11 @@ pub(super) struct Exchange<'a> {
     /// Queries set the AD bit (option `trust-ad`).
     pub(super) trust_ad: bool,
     /// The connections to nameservers that are asked over TLS or HTTPS; `None` if none is configured.
-    pub(super) encrypted: Option<&'a EncryptedDns>,
+    #[cfg(feature = "encrypted-dns")]
+    pub(super) encrypted: Option<Arc<EncryptedDns>>,
 }
 
-impl Exchange<'_> {
+impl Exchange {
     /// Asks `question` with a new ID and from a new port. Returns what the reply means.
     pub(super) async fn run(&self, attempt: &QueryAttempt, question: &Question) -> Result<Verdict, Kind> {
         let deadline = Instant::now() + self.timeout;
@@ -73,7 +69,7 @@ impl Exchange<'_> {
             NameserverKind::Plain(server) => *server,
             #[cfg(feature = "encrypted-dns")]
             NameserverKind::Encrypted(server) => {
-                let Some(encrypted) = self.encrypted else { return Err(Kind::NoNameservers) };
+                let Some(encrypted) = &self.encrypted else { return Err(Kind::NoNameservers) };
                 return Box::pin(self.over_encrypted(encrypted, server, attempt, question, edns, deadline))
                     .await;
             }

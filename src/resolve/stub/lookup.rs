@@ -38,7 +38,7 @@ pub(super) struct Lookup<'a> {
     https_records: bool,
     /// Index of the nameserver to begin with.
     first_server: usize,
-    exchange: Exchange<'a>,
+    exchange: Exchange,
     /// The nameservers that were skipped, each once, with the reason.
     skipped: Mutex<Vec<(SocketAddr, String)>>,
 }
@@ -50,7 +50,7 @@ impl<'a> Lookup<'a> {
         config: &'a Config,
         options: &'a Options,
         first_server: usize,
-        exchange: Exchange<'a>,
+        exchange: Exchange,
     ) -> Self {
         let strategy = match options.strategy {
             IpStrategy::Both if config.no_aaaa => IpStrategy::Ipv4Only,

@@ -194,7 +194,7 @@ struct StubResolverInner {
     options: Options,
     /// The connections to nameservers that are asked over TLS or HTTPS; `None` if none is configured.
     #[cfg(feature = "encrypted-dns")]
-    encrypted: Option<EncryptedDns>,
+    encrypted: Option<Arc<EncryptedDns>>,
     /// The number of lookups begun, for the option `rotate`.
     lookups_begun: AtomicUsize,
 }
@@ -252,9 +252,7 @@ impl StubResolverInner {
             udp_payload_size: self.options.udp_payload_size,
             trust_ad: config.trust_ad,
             #[cfg(feature = "encrypted-dns")]
-            encrypted: self.encrypted.as_ref(),
-            #[cfg(not(feature = "encrypted-dns"))]
-            encrypted: None,
+            encrypted: self.encrypted.clone(),
         };
         Lookup::new(&config, &self.options, first_server, exchange).host(host).await
     }

@@ -6,7 +6,7 @@
 #[cfg(feature = "resolve")]
 use crate::nameserver::Nameserver;
 #[cfg(feature = "encrypted-dns")]
-use crate::sink::request::record::RequestRef;
+use crate::sink::dns::carrier::DnsCarrier;
 use crate::{
     error::FailureDetail,
     record::{EndReason, Text, limits::LimitedText},
@@ -99,12 +99,11 @@ pub(crate) struct GroupState {
 }
 
 impl GroupState {
-    /// Returns the dials to nameservers whose connections carried lookups of this group, or were to. Those dials have no
-    /// such links themselves.
+    /// Returns the dials to nameservers that lookups of this group have waited for. Those dials have no such links
+    /// themselves.
     #[cfg(feature = "encrypted-dns")]
-    pub(in crate::sink) fn carriers(&self) -> impl Iterator<Item = &Arc<DialGroup>> {
-        let dialled = self.dial.resolver_dials.iter().filter_map(|dial| dial.shared.as_ref());
-        dialled.chain(self.dns.iter().filter_map(|dns| Some(&dns.carrier.as_ref()?.group)))
+    pub(in crate::sink) fn shared_dials(&self) -> impl Iterator<Item = &Arc<DialGroup>> {
+        self.dial.resolver_dials.iter().filter_map(|dial| dial.shared.as_ref())
     }
 
     /// Returns the heap memory that the state takes.
@@ -406,9 +405,8 @@ impl Evictable for GroupSlot {
         core.drop_counters.udp_conns.fetch_add(udp as u64, Relaxed);
         #[cfg(feature = "encrypted-dns")]
         {
-            state.carriers().for_each(|group| group.release());
-            let requests = state.dns.iter().filter_map(DnsRecord::http);
-            requests.for_each(RequestRef::remove_follower);
+            state.shared_dials().for_each(|group| group.release());
+            state.dns.iter().filter_map(|dns| dns.carrier.as_deref()).for_each(DnsCarrier::release);
         }
     }
 }

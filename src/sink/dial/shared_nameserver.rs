@@ -6,16 +6,19 @@
 use super::{
     lookup::ResolverDialRecorder,
     recorder::{DialRecorder, DialRef, begin_alone},
+    shared_connection::SharedConnection,
 };
 use crate::{
     error::FailureDetail,
     record::{EndReason, Text},
     sink::{
-        conn::conn_ref::ConnRef, dns::recorder::DnsRecorder, request::handle::RequestHandle,
+        conn::conn_ref::ConnRef,
+        dns::{carrier::DnsCarrier, recorder::DnsRecorder},
+        request::handle::RequestHandle,
         trace_sink::TraceSink,
     },
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 impl TraceSink {
     /// Begins a dial to a nameserver (`host:port`). It belongs to no request.
@@ -36,7 +39,12 @@ impl DialRef {
         }
         let recorder = DnsRecorder::begin(group, conn.record_id());
         if let Some((_, index)) = recorder.place() {
-            group.set_carrier(index, &conn.group);
+            conn.group.retain();
+            let shared = SharedConnection { group: conn.group.clone(), http: OnceLock::new() };
+            let carrier: Arc<dyn DnsCarrier> = Arc::new(shared);
+            if !group.set_carrier(index, &carrier) {
+                carrier.release();
+            }
         }
         recorder
     }
@@ -72,7 +80,10 @@ impl DnsRecorder {
         if !request.is_of(&group.core) || !request.add_follower() {
             return;
         }
-        if !group.set_http_carrier(index, &request) {
+        let is_linked = group.with_carrier(index, |carrier| {
+            SharedConnection::of(carrier).is_some_and(|shared| shared.http.set(request.clone()).is_ok())
+        });
+        if !is_linked {
             request.remove_follower();
         }
     }

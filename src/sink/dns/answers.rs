@@ -4,7 +4,10 @@
 //! may become a kilobyte of text, and a compression pointer of two bytes may stand for it: so the limit is on the text,
 //! not on the size of the message.
 
-use super::svcb;
+use super::{
+    encoding::{take, take_text},
+    svcb,
+};
 use crate::record::{DnsAnswer, DnsResType, Text};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -82,17 +85,4 @@ fn decode(rest: &mut &[u8], last_name: &mut Text) -> Option<DnsAnswer> {
     let svcb = if kind & SVCB == 0 { None } else { Some(Box::new(svcb::read(rest)?)) };
     let (r#type, type_code) = type_and_code(record_type);
     Some(DnsAnswer { name: last_name.clone(), r#type, type_code, class, ttl, resolved_val, svcb })
-}
-
-pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (bytes, after) = rest.split_first_chunk()?;
-    *rest = after;
-    Some(*bytes)
-}
-
-pub(super) fn take_text(rest: &mut &[u8]) -> Option<Text> {
-    let len = u16::from_be_bytes(take(rest)?);
-    let (text, after) = rest.split_at_checked(len.into())?;
-    *rest = after;
-    std::str::from_utf8(text).ok().map(Text::from)
 }

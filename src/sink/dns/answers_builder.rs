@@ -2,14 +2,12 @@
 
 use super::{
     answers::{Answers, NAME, SAME_NAME, SVCB, V4, V6},
+    encoding::{AnswerText, V4_TEXT_BYTES, V6_TEXT_BYTES},
     svcb::SvcbParams,
 };
 use crate::record::limits::MAX_DNS_ANSWERS;
 use smallvec::SmallVec;
 use std::{net::IpAddr, ops::Range, sync::Arc};
-
-/// A text that is being written.
-pub(crate) type AnswerText = SmallVec<[u8; 512]>;
 
 /// The fields of an answer between its name and its data.
 pub(crate) struct AnswerHead {
@@ -30,9 +28,6 @@ pub(crate) enum AnswerValue<'a, N> {
 
 /// The kind of a value that is not kept.
 const OTHER: u8 = 0;
-/// The length of the longest addresses as text.
-pub(super) const V4_TEXT_BYTES: usize = 15;
-pub(super) const V6_TEXT_BYTES: usize = 39;
 
 /// Collects the answers of a reply, up to the limits.
 pub(crate) struct AnswersBuilder {

@@ -4,6 +4,9 @@
 pub(super) mod answers;
 #[cfg(feature = "resolve")]
 pub(super) mod answers_builder;
+#[cfg(feature = "encrypted-dns")]
+pub(super) mod carrier;
+pub(super) mod encoding;
 pub(super) mod record;
 #[cfg(feature = "resolve")]
 pub(super) mod recorder;

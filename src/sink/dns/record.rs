@@ -5,7 +5,7 @@
 
 use super::answers::{Answers, type_and_code};
 #[cfg(feature = "encrypted-dns")]
-use crate::sink::{dial::group::DialGroup, request::record::RequestRef};
+use super::carrier::DnsCarrier;
 use crate::{
     error::FailureDetail,
     record::{BoxedOrEmpty, DnsQueryMsg, DnsQuestion, DnsReplyMsg, Text, TruncatedFields},
@@ -23,22 +23,12 @@ pub(crate) struct DnsRecord {
     pub(crate) conn: Option<RecordId>,
     /// What carries the messages, if that is not part of the same group. Most records have none.
     #[cfg(feature = "encrypted-dns")]
-    pub(in crate::sink) carrier: Option<Box<DnsCarrier>>,
+    pub(in crate::sink) carrier: Option<Arc<dyn DnsCarrier>>,
     pub(crate) queries: SmallVec<[(Tick, DnsQuery); 1]>,
     pub(crate) replies: SmallVec<[(Tick, DnsReply); 1]>,
     /// The number of replies that came, those included that are not kept.
     pub(super) received: u32,
     pub(crate) end: Option<End>,
-}
-
-/// A connection that lookups share, with which DNS messages were exchanged.
-#[cfg(feature = "encrypted-dns")]
-#[derive(Clone)]
-pub(in crate::sink) struct DnsCarrier {
-    /// The group of the connection.
-    pub(in crate::sink) group: Arc<DialGroup>,
-    /// The request whose body was the query, over HTTPS.
-    pub(in crate::sink) http: Option<RequestRef>,
 }
 
 /// A query that was sent. All queries ask for recursion, and have one question.
@@ -114,7 +104,7 @@ impl DnsRecord {
             reply.answers.heap_bytes() + ignored
         });
         #[cfg(feature = "encrypted-dns")]
-        let carrier = self.carrier.as_ref().map_or(0, |_| size_of::<DnsCarrier>());
+        let carrier = self.carrier.as_deref().map_or(0, size_of_val);
         #[cfg(not(feature = "encrypted-dns"))]
         let carrier = 0;
         let lists = [
@@ -123,12 +113,6 @@ impl DnsRecord {
         ];
         let fault = self.end.as_ref().and_then(|end| end.fault.as_ref()).map_or(0, FailureDetail::heap_bytes);
         queries.chain(replies).chain(lists).sum::<usize>() + fault + carrier
-    }
-
-    /// Returns the request whose body was the query.
-    #[cfg(feature = "encrypted-dns")]
-    pub(in crate::sink) fn http(&self) -> Option<&RequestRef> {
-        self.carrier.as_ref()?.http.as_ref()
     }
 
     /// Returns when the last message was sent or came.

@@ -1,8 +1,8 @@
 //! The data of SVCB and HTTPS records (RFC 9460): as it is stored among the answers of a reply, and back.
 
-use super::answers::{take, take_text};
 #[cfg(feature = "resolve")]
-use super::answers_builder::AnswerText;
+use super::encoding::{AnswerText, V4_TEXT_BYTES, V6_TEXT_BYTES};
+use super::encoding::{take, take_bytes, take_text};
 use crate::record::{DnsSvcb, Text};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -39,8 +39,8 @@ impl SvcbParams<'_> {
             out.extend_from_slice(&(list.len() as u16).to_be_bytes());
             out.extend_from_slice(list);
         }
-        let v4 = ipv4_hints.len() / V4_BYTES * super::answers_builder::V4_TEXT_BYTES;
-        let v6 = ipv6_hints.len() / V6_BYTES * super::answers_builder::V6_TEXT_BYTES;
+        let v4 = ipv4_hints.len() / V4_BYTES * V4_TEXT_BYTES;
+        let v6 = ipv6_hints.len() / V6_BYTES * V6_TEXT_BYTES;
         // A byte of a protocol may become `\\xff`.
         4 * alpn.len() + v4 + v6
     }
@@ -51,7 +51,7 @@ pub(super) fn read(rest: &mut &[u8]) -> Option<DnsSvcb> {
     let priority = u16::from_be_bytes(take(rest)?);
     let [flags] = take(rest)?;
     let port = u16::from_be_bytes(take(rest)?);
-    let (alpn, ipv4_hints, ipv6_hints) = (take_list(rest)?, take_list(rest)?, take_list(rest)?);
+    let (alpn, ipv4_hints, ipv6_hints) = (take_bytes(rest)?, take_bytes(rest)?, take_bytes(rest)?);
     Some(DnsSvcb {
         priority,
         target: take_text(rest)?,
@@ -61,13 +61,6 @@ pub(super) fn read(rest: &mut &[u8]) -> Option<DnsSvcb> {
         ipv6_hints: addresses::<V6_BYTES>(ipv6_hints, |octets| Ipv6Addr::from(octets).into()),
         ech: flags & HAS_ECH != 0,
     })
-}
-
-fn take_list<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = u16::from_be_bytes(take(rest)?);
-    let (list, after) = rest.split_at_checked(len.into())?;
-    *rest = after;
-    Some(list)
 }
 
 fn protocols(mut list: &[u8]) -> Vec<Text> {

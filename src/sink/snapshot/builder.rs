@@ -4,6 +4,8 @@
 //! record refers to is read after the record itself.
 
 use super::{address_texts::AddressTexts, to_record};
+#[cfg(feature = "encrypted-dns")]
+use crate::sink::dial::shared_connection::SharedConnection;
 use crate::{
     record::{BoxedOrEmpty, DialTrace, HttpReqTrace, NetTrace, TraceId, TraceList},
     sink::{
@@ -170,8 +172,13 @@ impl SnapshotBuilder {
             self.tunnels.extend(state.tls.iter().map(|tls| (place, tls.clone())));
             #[cfg(feature = "encrypted-dns")]
             {
-                state.carriers().for_each(|carrier| self.groups.add(carrier));
-                self.carriers.extend(state.dns.iter().filter_map(|dns| dns.http().cloned()));
+                state.shared_dials().for_each(|group| self.groups.add(group));
+                let carriers =
+                    state.dns.iter().filter_map(|dns| SharedConnection::of(&**dns.carrier.as_ref()?));
+                for SharedConnection { group, http } in carriers {
+                    self.groups.add(group);
+                    self.carriers.extend(http.get().cloned());
+                }
             }
             state.dial.clone()
         };

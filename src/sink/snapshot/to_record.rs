@@ -422,7 +422,7 @@ pub(in crate::sink) fn dns(group: &DialGroup, record: DnsRecord, times: &Timelin
     let core = &group.core;
     let truncated = record.truncated();
     #[cfg(feature = "encrypted-dns")]
-    let http_req = record.http().map(RequestRef::record_id);
+    let http_req = record.carrier.as_ref().and_then(|carrier| carrier.http_req());
     let (end_at, end_reason, failure, ..) = end_fields(record.end, times);
     let queries = record.queries.iter();
     let replies = record.replies.iter();

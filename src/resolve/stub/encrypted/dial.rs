@@ -14,18 +14,24 @@ use tokio::{
 };
 use tower_layer::Layer;
 
-use super::{Bootstrap, failure::SessionFailure};
+use futures_util::future::BoxFuture;
+
+use super::failure::SessionFailure;
 use crate::{
-    error::{BoxError, FailureDetail, ResolveErrorKind as Kind, TlsError},
+    error::{BoxError, FailureDetail, ResolveError, ResolveErrorKind as Kind, TlsError},
     nameserver::{EncryptedNameserver, NameserverHost},
     net::{FailedAttempt, ProbedSocket, SocketOptions, TcpAttempt, TracedIo},
     resolve::stub::options::{SkipNameserver, source_for},
-    sink::{ConnRecorder, ConnRef, DialRecorder},
+    sink::{ConnRecorder, ConnRef, DialRecorder, DialRef},
     tls::{MaybeTlsStream, TraceTlsLayer},
 };
 
 /// The maximum number of addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
+
+/// Looks up the name of a nameserver, in plain DNS, for a dial.
+pub(super) type Bootstrap =
+    Arc<dyn Fn(String, DialRef) -> BoxFuture<'static, Result<Vec<IpAddr>, ResolveError>> + Send + Sync>;
 
 /// Everything that is needed to make a connection.
 pub(super) struct Dial {

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use http::StatusCode;
 
-use crate::error::{ResolveError, ResolveErrorKind as Kind, TlsError};
+use crate::error::{ResolveError, ResolveErrorKind as Kind, TlsError, classify::error_chain};
 
 #[derive(Clone, Debug)]
 pub(super) enum SessionFailure {
@@ -49,7 +49,10 @@ impl From<SessionFailure> for Kind {
             SessionFailure::Skipped(skipped) => Kind::Skipped(skipped),
             SessionFailure::Tls(error) => Kind::Tls(error),
             SessionFailure::NoHttp2 => Kind::NoHttp2,
-            SessionFailure::Http(error) => Kind::Http(error),
+            SessionFailure::Http(error) => {
+                let text = error_chain(&*error);
+                Kind::Http(error, text)
+            }
             SessionFailure::HttpStatus(status) => Kind::HttpStatus(status),
             SessionFailure::ContentType(found) => Kind::ContentType(found),
             SessionFailure::BadReply(why) => Kind::BadReply(why),

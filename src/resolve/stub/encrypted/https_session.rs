@@ -13,7 +13,11 @@ use hyper::{client::conn::http2, rt::Executor};
 use hyper_util::rt::TokioTimer;
 use tokio::sync::watch;
 
-use super::{IDLE_LIMIT, dial::EstablishedStream, failure::SessionFailure, usage::Usage};
+use super::{
+    dial::EstablishedStream,
+    failure::SessionFailure,
+    usage::{IDLE_LIMIT, Usage},
+};
 use crate::{
     error::BoxError,
     nameserver::EncryptedNameserver,

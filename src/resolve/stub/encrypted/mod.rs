@@ -1,7 +1,7 @@
 //! Nameservers that are asked over TLS (RFC 7858) and HTTPS (RFC 8484): their connections.
 //!
 //! There is at most one connection to each nameserver at a time. It carries the queries of all lookups, of any number at
-//! once, until it has been idle for [`IDLE_LIMIT`] or the nameserver closes it. Lookups that need it while it is being
+//! once, until it has been idle for [`usage::IDLE_LIMIT`] or the nameserver closes it. Lookups that need it while it is being
 //! made wait for the same dial; if all of them are dropped, so is the dial.
 //!
 //! [`dial`] makes a connection, [`tls_session`] and [`https_session`] send queries over it, and [`usage`] says when it
@@ -38,34 +38,25 @@ use tokio::{
 };
 
 use self::{
-    dial::{Dial, EstablishedStream},
+    dial::{Bootstrap, Dial, EstablishedStream},
     failure::SessionFailure,
     https_session::HttpsSession,
-    tls_session::TlsSession,
+    tls_session::{CLOSE_TIMEOUT, TlsSession},
 };
 use super::options::SkipNameserver;
 use crate::{
-    error::{FailureDetail, ResolveError, ResolveErrorKind as Kind},
+    error::{FailureDetail, ResolveErrorKind as Kind},
     nameserver::{EncryptedNameserver, EncryptedProtocol, Nameserver, NameserverKind},
     sink::{ConnRef, DialRef, RequestHandle, TraceSink},
     sync::IgnorePoison,
     tls::TraceTlsLayer,
 };
 
-/// How long a connection is kept without a query. Nameservers close idle connections after some seconds, too (RFC 7766
-/// section 6.2.3).
-const IDLE_LIMIT: Duration = Duration::from_secs(10);
-/// How long to wait until the nameserver takes the closing message of TLS.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait beyond the deadline for the dial to end by itself.
 const STOPPED_RUNTIME_GRACE: Duration = Duration::from_millis(500);
 /// The protocol of DNS over TLS in ALPN (RFC 7858 section 7.1).
 const ALPN_DOT: &str = "dot";
 const ALPN_HTTP2: &str = "h2";
-
-/// Looks up the name of a nameserver, in plain DNS, for a dial.
-pub(super) type Bootstrap =
-    Arc<dyn Fn(String, DialRef) -> BoxFuture<'static, Result<Vec<IpAddr>, ResolveError>> + Send + Sync>;
 
 /// The connections to nameservers that are asked over TLS or HTTPS.
 pub(super) struct EncryptedDns {

@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
@@ -17,13 +18,19 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CLOSE_TIMEOUT, IDLE_LIMIT, dial::EstablishedStream, failure::SessionFailure, usage::Usage};
+use super::{
+    dial::EstablishedStream,
+    failure::SessionFailure,
+    usage::{IDLE_LIMIT, Usage},
+};
 use crate::{
     record::EndReason,
     sink::{ConnRef, RequestHandle},
     sync::IgnorePoison,
 };
 
+/// How long to wait until the nameserver takes the closing message of TLS.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many queries wait until they are written. Others wait for their turn.
 const MAX_UNSENT: usize = 16;
 /// Capacity of the buffer for replies, in bytes.

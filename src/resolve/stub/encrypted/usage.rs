@@ -6,6 +6,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::sync::IgnorePoison;
 
+/// How long a connection is kept without a query. Nameservers close idle connections after some seconds, too (RFC 7766
+/// section 6.2.3).
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(10);
+
 /// Counts the queries that are under way.
 #[derive(Debug)]
 pub(super) struct Usage(Mutex<State>);

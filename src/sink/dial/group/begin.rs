@@ -3,11 +3,11 @@
 #[cfg(feature = "connect")]
 use super::{ConnSlot, DialState};
 use super::{DialGroup, DialHead, GroupSlot, GroupState};
+#[cfg(feature = "encrypted-dns")]
+use crate::sink::dns::carrier::DnsCarrier;
 #[cfg(feature = "connect")]
 use crate::sink::{clock::Tick, conn::record::ConnRecord};
 use crate::sink::{core::Core, registry::batch_alloc::BatchAlloc};
-#[cfg(feature = "encrypted-dns")]
-use crate::sink::{dns::record::DnsCarrier, request::record::RequestRef};
 use std::sync::{Arc, Mutex, OnceLock, atomic::Ordering::Relaxed};
 
 impl DialGroup {
@@ -94,28 +94,24 @@ impl DialGroup {
         }
     }
 
-    /// Links the DNS record at `index` to the dial whose connection carries its messages, which is kept as long as this
-    /// group.
-    pub(in crate::sink) fn set_carrier(&self, index: usize, carrier: &Arc<DialGroup>) {
+    /// Sets what carries the messages of the DNS record at `index`. Returns `false` if it cannot be linked any more.
+    pub(in crate::sink) fn set_carrier(&self, index: usize, carrier: &Arc<dyn DnsCarrier>) -> bool {
         let mut state = self.state();
-        if state.sealed {
-            return;
-        }
-        if let Some(record) = state.dns.get_mut(index).filter(|record| record.carrier.is_none()) {
-            carrier.retain();
-            record.carrier = Some(Box::new(DnsCarrier { group: carrier.clone(), http: None }));
-        }
+        let is_sealed = state.sealed;
+        let record = state.dns.get_mut(index).filter(|record| !is_sealed && record.carrier.is_none());
+        record.map(|record| record.carrier = Some(carrier.clone())).is_some()
     }
 
-    /// Links the DNS record at `index`, which has a carrier, to the request that carries its messages. The caller keeps
-    /// the request for it. Returns `false` if it cannot be linked any more.
-    pub(in crate::sink) fn set_http_carrier(&self, index: usize, request: &RequestRef) -> bool {
-        let mut state = self.state();
-        if state.sealed {
-            return false;
-        }
-        let carrier = state.dns.get_mut(index).and_then(|record| record.carrier.as_mut());
-        carrier.filter(|carrier| carrier.http.is_none()).map(|it| it.http = Some(request.clone())).is_some()
+    /// Passes what carries the messages of the DNS record at `index` to `f`, unless it was released. Returns `false` if
+    /// `f` does, or is not called.
+    pub(in crate::sink) fn with_carrier(
+        &self,
+        index: usize,
+        f: impl FnOnce(&dyn DnsCarrier) -> bool,
+    ) -> bool {
+        let state = self.state();
+        let record = state.dns.get(index).filter(|_| !state.sealed);
+        record.and_then(|record| record.carrier.as_deref()).is_some_and(f)
     }
 }
 
