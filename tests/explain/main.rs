@@ -80,7 +80,7 @@ fn quoted<'a>(finding: &'a Finding, field: &str) -> &'a str {
 
 /// Returns a builder of a client that reads no configuration of this machine.
 fn client(sink: &TraceSink) -> ClientBuilder {
-    Client::builder(sink).nameservers([])
+    Client::builder(sink).nameservers([] as [std::net::SocketAddr; 0])
 }
 
 /// Requests a URL, and returns the trace once everything has ended.
