@@ -1,7 +1,7 @@
 //! Rows for name lookups, with every DNS message.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::block::{Ending, Row};
 use super::style::{Line, Style};
@@ -19,6 +19,7 @@ pub(super) fn lookup_rows(graph: &TraceGraph<'_>, dial: &DialTrace) -> Vec<Row> 
     let mut parts: Vec<Row> =
         graph.queries_of(dial).iter().flat_map(|query| exchange_rows(graph, query, host)).collect();
     parts.extend(dial.resolver_dials.iter().filter_map(|attempt| failed_nameserver(graph, attempt)));
+    parts.extend(awaited_dials(graph, dial));
     parts.extend(unrecorded_exchanges(graph, dial));
     parts.sort_by_key(|row| row.begin().unwrap_or(i64::MAX));
     parts.extend(skipped_nameservers(dial));
@@ -268,6 +269,25 @@ fn failed_nameserver(graph: &TraceGraph<'_>, attempt: &ResolverDialTrace) -> Opt
     row.notes.push(Style::Plain, &attempt.nameserver);
     row.append_ending(&ending);
     Some(row)
+}
+
+/// Returns the rows of dials to nameservers that the lookup waited for, each once. Lookups share their connections, and
+/// the dials are drawn in blocks of their own.
+fn awaited_dials<'i>(graph: &'i TraceGraph<'_>, dial: &'i DialTrace) -> impl Iterator<Item = Row> + 'i {
+    let mut seen = HashSet::new();
+    let attempts = dial
+        .resolver_dials
+        .iter()
+        .filter(|attempt| !attempt.shared_dial.is_undefined() && !attempt.established_conn.is_undefined());
+    let attempts = attempts.filter(move |attempt| seen.insert(attempt.shared_dial.as_str()));
+    attempts.map(|attempt| {
+        let times = graph.times;
+        let (begin, end) = (times.at(attempt.dial_begin_at), times.at(attempt.dial_end_at));
+        let mut row = Row::part("dial", Style::Dns, begin, end);
+        row.notes.push(Style::Plain, &attempt.nameserver);
+        row.notes.item(Style::Dim, attempt.shared_dial.as_str());
+        row
+    })
 }
 
 /// Returns the rows of connections to nameservers whose messages were not recorded.

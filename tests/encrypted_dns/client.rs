@@ -31,6 +31,10 @@ async fn a_request_is_linked_with_what_carried_its_lookup() {
         client.close().await;
         let trace = fixture.sink.snapshot("all");
         check::finished(&trace); // the nameserver's connection is closed, too
+        let drawn = nettrace::view::waterfall(&trace).width(150).to_string();
+        let waited = drawn.lines().filter(|line| line.trim_start().starts_with("dial  "));
+        let waited: Vec<_> = waited.filter(|line| line.contains(&nameserver.to_string())).collect();
+        assert_eq!(waited.len(), 1, "only the first lookup waited for the connection: {drawn}");
         for (id, slice) in slices {
             check::running(&slice);
             let dial = slice.dials.iter().find(|dial| dial.triggered_by == id).unwrap();
