@@ -249,4 +249,27 @@ mod tests {
             assert_eq!(error(kind).failure().as_str(), code);
         }
     }
+
+    #[cfg(feature = "encrypted-dns")]
+    #[test]
+    fn each_kind_of_encrypted_nameservers_has_a_code_and_a_source() {
+        use ResolveErrorKind as Kind;
+
+        let refused = || Kind::Io(io::ErrorKind::ConnectionRefused.into());
+        let tls = TlsError::config("no cryptography", None);
+        for (kind, code, has_source) in [
+            (Kind::Unresolved(Arc::new(error(Kind::NoSuchHost))), "x_nameserver_unresolved", true),
+            (Kind::Tls(Arc::new(tls)), "x_tls_configuration", true),
+            (Kind::HttpStatus(StatusCode::NOT_FOUND), "x_dns_http_status", false),
+            (Kind::ContentType("text/html".into()), "x_dns_http_content_type", false),
+            (Kind::NoHttp2, "x_http_protocol_error", false),
+            (Kind::ReusedConnection(Box::new(refused())), "connection_refused", true),
+        ] {
+            let error = error(kind);
+            assert_eq!(error.failure().as_str(), code, "{error}");
+            assert_eq!(error.source().is_some(), has_source, "{error}");
+        }
+        let error = error(Kind::ContentType("a\u{1b}[1m".into())).to_string();
+        assert!(error.contains("\\u{1b}"), "escaped before it reaches a terminal: {error}");
+    }
 }
