@@ -51,6 +51,7 @@ mod dial;
 mod dns;
 mod end_reason;
 mod failure;
+mod filter;
 mod http;
 mod icmp;
 pub(crate) mod limits;
@@ -80,6 +81,7 @@ pub use dns::{
 };
 pub use end_reason::EndReason;
 pub use failure::{Failure, UnknownFailure};
+pub use filter::RequestFilter;
 pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informational};
 pub use icmp::IcmpError;
 pub use limits::TruncatedFields;

@@ -17,7 +17,12 @@ impl NetTrace {
     /// Times keep their meaning, since the slice has the begin of the trace. For a request that is not in the trace all
     /// lists are empty.
     pub fn slice(&self, request: impl AsRef<str>) -> NetTrace {
-        let ids = SliceIds::new(self, request.as_ref());
+        self.slice_of([request.as_ref()])
+    }
+
+    /// Returns the part of the trace that belongs to any of these requests.
+    pub(super) fn slice_of<'a>(&self, requests: impl IntoIterator<Item = &'a str>) -> NetTrace {
+        let ids = SliceIds::new(self, requests);
         NetTrace {
             description: self.description.clone(),
             trace_begin_at: self.trace_begin_at,
@@ -59,9 +64,9 @@ struct SliceIds<'a> {
 }
 
 impl<'a> SliceIds<'a> {
-    fn new(trace: &'a NetTrace, request: &'a str) -> Self {
+    fn new<'r>(trace: &'a NetTrace, requests: impl IntoIterator<Item = &'r str>) -> Self {
         let mut ids = SliceIds::default();
-        ids.add_requests(trace, request);
+        ids.add_requests(trace, requests);
         for tunnel in ids.tunnels.iter().filter_map(|id| trace.tls_tunnels.get(id)) {
             insert_defined(&mut ids.conns, tunnel.tcp_conn.as_str());
         }
@@ -90,9 +95,10 @@ impl<'a> SliceIds<'a> {
         ids
     }
 
-    /// Adds the request, those that were made for it, and hop by hop those that redirected to one of them.
-    fn add_requests(&mut self, trace: &'a NetTrace, request: &'a str) {
-        let mut waiting = vec![request];
+    /// Adds the requests, those that were made for it, and hop by hop those that redirected to one of them.
+    fn add_requests<'r>(&mut self, trace: &'a NetTrace, requests: impl IntoIterator<Item = &'r str>) {
+        let found = requests.into_iter().filter_map(|id| trace.http_requests.get(id));
+        let mut waiting: Vec<&'a str> = found.map(|request| request.trace_id.as_str()).collect();
         while let Some(next) = waiting.pop() {
             let Some(request) = trace.http_requests.get(next) else { continue };
             if !self.requests.insert(next) {

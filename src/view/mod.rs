@@ -7,10 +7,13 @@
 //! print!("{}", nettrace::view::waterfall(&trace).color(true).width(120));
 //! ```
 //!
+//! [`summary`] prints for each host how many requests were made and failed, and percentiles of each phase: what fits a
+//! screen of a trace with thousands of requests.
+//!
 //! Any trace can be drawn, including those of the Go package. Text from the network (names, URLs, error texts) cannot
 //! control the terminal: control characters are printed as escapes.
 
-// An `TraceGraph` decides with which request each record is drawn. `request`, `conn`, `dns` and `unattributed` turn records
+// A `TraceGraph` decides with which request each record is drawn. `request`, `conn`, `dns` and `unattributed` turn records
 // into `Block`s of rows, and the `Renderer` prints those.
 mod bar;
 mod block;
@@ -21,6 +24,7 @@ mod renderer;
 mod request;
 mod style;
 mod suites;
+mod summary;
 mod unattributed;
 
 use std::{collections::HashMap, fmt, iter};
@@ -28,6 +32,7 @@ use std::{collections::HashMap, fmt, iter};
 use self::block::Block;
 use self::renderer::Renderer;
 use self::style::{Line, Palette, Style};
+pub use self::summary::{Summary, summary};
 use crate::graph::TraceGraph;
 use crate::readable;
 use crate::record::{Dropped, NetTrace};

@@ -112,3 +112,64 @@ fn the_help_says_that_the_go_package_does_not_read_precise_times() {
     let help = run(["get", "--help"]).success().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains("The Go package nettrace does not read"), "{help}");
 }
+
+/// Twelve requests to two hosts, of which one failed and one was slow.
+fn many() -> String {
+    let request = |id: usize, host: &str, ms: u64, end: &str| {
+        let begin = id * 100;
+        format!(
+            r#"{{"traceID": "r{id}", "reqMethod": "GET", "reqURL": "http://{host}/{id}", "reqSentAt": "+{begin}ms",
+            "connAcquiredAt": "+{begin}ms", "endAt": "+{}ms", {end}}}"#,
+            begin as u64 + ms
+        )
+    };
+    let good = r#""respStatusCode": 200, "endReason": "closed""#;
+    let mut requests: Vec<_> = (0..10).map(|id| request(id, "shop.test", 10 + id as u64, good)).collect();
+    requests.push(request(10, "pay.test", 5, r#""failure": "connection_reset", "endReason": "failed""#));
+    requests.push(request(11, "pay.test", 900, r#""respStatusCode": 503, "endReason": "closed""#));
+    format!(
+        r#"{{"traceBeginAt": "2026-01-01T00:00:00Z", "traceEndAt": "+2000ms", "httpRequests": [{}]}}"#,
+        requests.join(",")
+    )
+}
+
+fn shown(options: &[&str]) -> Vec<String> {
+    let output = run_with_input(&[&["show", "-"], options].concat(), many().as_bytes());
+    exits_with(&output, 0);
+    let titles = output.stdout.lines().filter(|line| line.starts_with("GET "));
+    titles.map(|line| line.split(['/', ' ']).nth(4).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn requests_are_chosen_by_options() {
+    assert_eq!(shown(&[]).len(), 12);
+    assert_eq!(shown(&["--failed"]), ["10", "11"]);
+    assert_eq!(shown(&["--slow", "15ms"]), ["11", "9", "8", "7", "6", "5"]);
+    assert_eq!(shown(&["--slow", "15ms", "--limit", "2"]), ["11", "9"]);
+    assert_eq!(shown(&["--host", "pay.test"]), ["10", "11"]);
+    assert_eq!(shown(&["--status", "5xx"]), ["11"]);
+    assert_eq!(shown(&["--code", "connection_reset"]), ["10"]);
+    assert_eq!(shown(&["--request", "r3", "--request", "r1"]), ["1", "3"]);
+    assert_eq!(shown(&["--since", "1.0"]), ["10", "11"]);
+    let none = run_with_input(&["show", "-", "--host", "nowhere.test"], many().as_bytes());
+    exits_with(&none, 0);
+    assert_eq!(none.stdout, "No request of the trace meets these conditions.\n");
+}
+
+#[test]
+fn a_summary_has_each_host_with_its_failures_and_percentiles() {
+    let summary = run_with_input(&["show", "-", "--summary", "--ascii"], many().as_bytes());
+    exits_with(&summary, 0);
+    let text = summary.stdout;
+    assert!(text.is_ascii() && text.lines().count() < 40, "{text}");
+    assert!(text.starts_with("12 requests to 2 hosts - 1 failed\n"), "{text}");
+    let pay = text.find("pay.test - 2 requests - 1 failed - 1 with a status of 5xx").expect(&text);
+    let shop = text.find("shop.test - 10 requests").expect(&text);
+    assert!(pay < shop, "the host with failures comes first: {text}");
+    assert!(text.contains("x connection_reset 1"), "{text}");
+    let total = text[shop..].lines().find(|line| line.starts_with("  total")).expect(&text);
+    assert_eq!(
+        total.split_whitespace().collect::<Vec<_>>(),
+        ["total", "14.0", "ms", "18.0", "ms", "19.0", "ms", "10"]
+    );
+}

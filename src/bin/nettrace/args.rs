@@ -29,14 +29,7 @@ Colours are used on a terminal, unless NO_COLOR is set.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Get(Box<GetArgs>),
-    /// Draw a trace that was written as JSON
-    Show {
-        /// The file; - reads standard input
-        file: PathBuf,
-        /// Show the header fields that the trace holds
-        #[arg(long)]
-        headers: bool,
-    },
+    Show(ShowArgs),
     /// Say what went wrong in a trace that was written as JSON, and what proves it
     Explain {
         /// The file; - reads standard input
@@ -54,6 +47,45 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+}
+
+/// Draw a trace that was written as JSON
+///
+/// Options that choose requests can be combined: a request is drawn if it meets all of them.
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// The file; - reads standard input
+    pub(crate) file: PathBuf,
+    /// Show the header fields that the trace holds
+    #[arg(long)]
+    pub(crate) headers: bool,
+    /// Print for each host how many requests failed and how long each phase took, and what went wrong
+    #[arg(long, conflicts_with = "headers")]
+    pub(crate) summary: bool,
+    /// Only requests that failed, timed out, or got a status of 5xx
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only requests that took at least this long, the slowest first: 2.5, 800ms
+    #[arg(long, value_name = "SECONDS", value_parser = duration)]
+    pub(crate) slow: Option<Duration>,
+    /// Only requests to this host
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) host: Option<String>,
+    /// Only responses with this status: 404, 5xx
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    pub(crate) status: Option<(u16, u16)>,
+    /// Only requests that failed with this code, or whose cause has it: connection_refused, tls_expired
+    #[arg(long, value_name = "CODE")]
+    pub(crate) code: Option<String>,
+    /// Only the request with this identifier; can be repeated
+    #[arg(long = "request", value_name = "ID")]
+    pub(crate) requests: Vec<String>,
+    /// Only requests that were sent in the last seconds of the trace
+    #[arg(long, value_name = "SECONDS", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
+    /// The maximum number of requests
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
 }
 
 /// Make a request and show what happened
@@ -232,6 +264,16 @@ fn url(text: &str) -> Result<Url, String> {
     }
 }
 
+fn status(text: &str) -> Result<(u16, u16), String> {
+    let class = text.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok());
+    let range = match (class, text.parse::<u16>()) {
+        (Some(class), _) => (class * 100, class * 100 + 99),
+        (None, Ok(code)) => (code, code),
+        (None, Err(_)) => return Err("a status is a number such as 404, or a class such as 5xx".into()),
+    };
+    if (100..1000).contains(&range.0) { Ok(range) } else { Err("a status has three digits".into()) }
+}
+
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("there is no colon between name and value")?;
     let name = name.trim().parse().map_err(|_| "what precedes the colon is no name of a header field")?;
@@ -288,6 +330,14 @@ mod tests {
         assert_eq!(header("x-empty:").unwrap().1, "");
         for wrong in ["", "no colon", ": value", "a b: c", "a: b\nc"] {
             assert!(header(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_a_code_or_a_class() {
+        assert_eq!((status("404"), status("5xx")), (Ok((404, 404)), Ok((500, 599))));
+        for wrong in ["", "xx", "5x", "99", "1000", "-1", "0xx", "abc"] {
+            assert!(status(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Problem> {
     match cli.command {
-        Command::Show { file, headers } => show::run(&file, headers, cli.ascii),
+        Command::Show(args) => show::run(&args, cli.ascii),
         Command::Explain { file, json } => explain::run(&file, json, cli.ascii),
         // A single thread, so that no event waits for a thread before its time is taken.
         Command::Get(args) => block_on(&mut Builder::new_current_thread(), get::run(&args, cli.ascii)),

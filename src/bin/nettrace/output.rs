@@ -70,6 +70,10 @@ impl TextOutput {
         self.print(&drawing.heading(heading).headers(headers).to_string())
     }
 
+    pub(crate) fn summary(self, trace: &NetTrace) -> io::Result<()> {
+        self.print(&view::summary(trace).color(self.color).ascii(self.ascii).to_string())
+    }
+
     /// Returns the text in the characters that are to be printed.
     pub(crate) fn in_charset(self, text: &str) -> String {
         let in_ascii = |c| match c {

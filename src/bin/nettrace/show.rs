@@ -1,16 +1,100 @@
 //! `nettrace show`: draws a trace from a file.
 
 use crate::{
+    args::ShowArgs,
     input,
     output::{Problem, Stream, TextOutput, is_dash},
 };
-use nettrace::NetTrace;
-use std::path::Path;
+use nettrace::{
+    NetTrace, explain,
+    record::{RequestFilter, TraceId},
+};
+use std::{io, path::Path};
 
-pub(crate) fn run(file: &Path, headers: bool, ascii: bool) -> Result<(), Problem> {
-    let trace = read(file)?;
-    let drawn = TextOutput::new(Stream::Stdout, ascii).waterfall(&trace, true, headers);
-    drawn.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))
+pub(crate) fn run(args: &ShowArgs, ascii: bool) -> Result<(), Problem> {
+    let trace = read(&args.file)?;
+    let screen = TextOutput::new(Stream::Stdout, ascii);
+    let chosen = choose(args, &trace);
+    let printed = match chosen {
+        _ if args.summary => summarize(screen, &chosen.map_or(trace.clone(), |filter| trace.select(&filter))),
+        None => screen.waterfall(&trace, true, args.headers),
+        Some(filter) => draw(screen, &trace, &filter, args.headers),
+    };
+    printed.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))
+}
+
+/// Returns the filter that the options describe; `None` without any.
+fn choose(args: &ShowArgs, trace: &NetTrace) -> Option<RequestFilter> {
+    let ShowArgs { failed, slow, host, status, code, requests, since, limit, .. } = args;
+    let is_any = *failed
+        || slow.is_some()
+        || host.is_some()
+        || status.is_some()
+        || code.is_some()
+        || !requests.is_empty()
+        || since.is_some()
+        || limit.is_some();
+    let mut filter = RequestFilter::new().failed(*failed);
+    if let Some(slow) = slow {
+        filter = filter.slower_than(*slow).slowest_first(true);
+    }
+    if let Some(host) = host {
+        filter = filter.host(host);
+    }
+    if let Some((first, last)) = status {
+        filter = filter.status(*first, *last);
+    }
+    if !requests.is_empty() {
+        filter = filter.ids(requests.iter().map(String::as_str));
+    }
+    if let Some(code) = code {
+        filter = filter.ids(with_code(trace, code, requests));
+    }
+    if let Some(since) = since {
+        filter = filter.sent_within(*since);
+    }
+    if let Some(limit) = limit {
+        filter = filter.limit(*limit);
+    }
+    is_any.then_some(filter)
+}
+
+/// Returns the requests that failed with a code, or whose cause has it, among those that were named.
+fn with_code(trace: &NetTrace, code: &str, named: &[String]) -> Vec<TraceId> {
+    let failed = trace.requests(&RequestFilter::new().failure(code));
+    let explanation = explain::explain(trace);
+    let causes =
+        explanation.verdicts.iter().filter(|verdict| verdict.findings.iter().any(|f| f.code == code));
+    let all = failed.iter().map(|request| &request.trace_id).chain(causes.map(|verdict| &verdict.subject));
+    let is_named = |id: &&TraceId| named.is_empty() || named.iter().any(|name| name == id.as_str());
+    all.filter(is_named).cloned().collect()
+}
+
+/// Draws the chosen requests. The slowest come first if the filter says so, which a drawing of all would not show.
+fn draw(screen: TextOutput, trace: &NetTrace, filter: &RequestFilter, headers: bool) -> io::Result<()> {
+    let part = trace.select(filter);
+    let requests = trace.requests(filter);
+    if requests.is_empty() {
+        return screen.print("No request of the trace meets these conditions.\n");
+    }
+    for (at, request) in requests.into_iter().enumerate() {
+        if at > 0 {
+            screen.print("\n")?;
+        }
+        screen.waterfall(&part.slice(&request.trace_id), false, headers)?;
+    }
+    Ok(())
+}
+
+/// Prints the hosts, and each cause once.
+fn summarize(screen: TextOutput, trace: &NetTrace) -> io::Result<()> {
+    screen.summary(trace)?;
+    let explanation = explain::explain(trace);
+    if explanation.is_empty() {
+        Ok(())
+    } else {
+        screen.print(&screen.in_charset(&format!("\n{explanation}")))
+    }
 }
 
 /// Reads a trace.
