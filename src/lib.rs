@@ -44,6 +44,7 @@
 //! | a question that only the kernel can answer (Linux) | `TcpInfoProbe`, `ConntrackProbe` | [`linux`] |
 //! | Wireshark | `CaptureProbe` for packets, `KeyLog` for the secrets of TLS | [`capture`], [`tls`] |
 //! | a trace in a file, also one of the Go package `nettrace` | [`NetTrace`], which is deserialised from it | [`record`], [`view`] |
+//! | a trace, and the question why a request failed | `explain::explain`, `view::summary`, `record::RequestFilter` | `explain`, [`record`], [`view`] |
 //!
 //! Each module is behind the feature of its name, with these exceptions:
 //!

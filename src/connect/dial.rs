@@ -19,9 +19,9 @@ pub struct StreamAddrs {
 impl<T> TracedIo<T> {
     /// Records a dial that `connect` makes, and the connection that it establishes.
     ///
-    /// For streams of any type and of any runtime, such as those of async-net. Where a connector of hyper makes them,
-    /// use [`TraceConnectLayer`](super::TraceConnectLayer), and in place of tokio's `TcpStream::connect`
-    /// `TcpConnector::connect`, which also sees names and attempts.
+    /// Works with any stream on any runtime, for example those of async-net; it is recorded as a TCP connection. For a
+    /// hyper connector use [`TraceConnectLayer`](super::TraceConnectLayer). On tokio prefer `TcpConnector::connect`, which
+    /// also records names and attempts.
     ///
     /// The dial is recorded with `destination`, usually `"host:port"`, without user info. It begins with the first
     /// poll.

@@ -52,6 +52,8 @@ impl TracedHttpClient {
     fn build(&self, limits: TimeLimits) -> SharedHttpConnector {
         let client = (self.builder)()
             .tcp_handshake_timeout(limits.connect)
+            .proxy_handshake_timeout(limits.connect)
+            .tls_handshake_timeout(limits.connect)
             .response_header_timeout(limits.read)
             .max_redirects(0) // a redirected request needs another signature
             .compression(false) // checksums are those of the bytes on the wire
