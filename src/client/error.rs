@@ -41,6 +41,12 @@ impl ClientError {
         &self.0.request
     }
 
+    /// Says why the request failed. See [`RequestHandle::explain`].
+    #[cfg(feature = "explain")]
+    pub fn explain(&self) -> Option<crate::explain::Verdict> {
+        self.request().explain()
+    }
+
     /// Returns the URL that was requested, of the last hop if redirects were followed; `None` if the request was not
     /// recorded.
     ///

@@ -2,6 +2,7 @@
 #![cfg(all(feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod dns;
+mod growth;
 mod healthy;
 mod http;
 mod tcp;

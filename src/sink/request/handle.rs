@@ -1,6 +1,8 @@
 //! [`RequestHandle`]: what a user holds to ask about a request.
 
 use super::{record::RequestRef, tags::Tags};
+#[cfg(feature = "explain")]
+use crate::explain::{self, Verdict};
 #[cfg(feature = "_record_requests")]
 use crate::record::limits::MAX_REQUEST_HOPS;
 #[cfg(feature = "server")]
@@ -118,6 +120,18 @@ impl RequestHandle {
                 builder::hops(&hops)
             }
         }
+    }
+
+    /// Says why the request failed or was slow, from its own trace. Returns `None` if nothing was found, or the request was
+    /// not traced.
+    ///
+    /// Causes that show only in comparison with other requests are found by [`explain`](crate::explain::explain) of the
+    /// sink's trace.
+    #[cfg(feature = "explain")]
+    pub fn explain(&self) -> Option<Verdict> {
+        let id = self.id();
+        let explanation = explain::explain(&self.trace());
+        explanation.verdicts.into_iter().find(|verdict| verdict.subject == id)
     }
 
     /// Writes a tag on the request: a key with a value that the program knows and the network does not, such as a tenant
