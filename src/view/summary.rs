@@ -21,7 +21,8 @@ use std::{
 /// print!("{}", nettrace::view::summary(&trace));
 /// ```
 pub fn summary(trace: &NetTrace) -> Summary {
-    Summary { color: false, ascii: false, hosts: hosts(trace) }
+    let graph = TraceGraph::new(trace);
+    Summary { color: false, ascii: false, coarse: graph.times.coarse, hosts: hosts(&graph) }
 }
 
 /// A summary of a trace, created by [`summary`]. Its [`Display`](fmt::Display) prints it for a terminal: the hosts with
@@ -31,6 +32,8 @@ pub fn summary(trace: &NetTrace) -> Summary {
 pub struct Summary {
     color: bool,
     ascii: bool,
+    /// Whether all times of the trace are whole milliseconds.
+    coarse: bool,
     hosts: Vec<Host>,
 }
 
@@ -77,8 +80,8 @@ const PHASES: [Phase; 9] = [
     ("total", |timings| timings.total),
 ];
 
-fn hosts(trace: &NetTrace) -> Vec<Host> {
-    let graph = TraceGraph::new(trace);
+fn hosts(graph: &TraceGraph<'_>) -> Vec<Host> {
+    let trace = graph.trace;
     let mut hosts: Vec<Host> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let (mut host_of_conn, mut host_of_tunnel) = (HashMap::new(), HashMap::new());
@@ -159,9 +162,9 @@ impl Host {
             line.item(Style::Bad, format!("{} with a status of 5xx", self.server_errors));
         }
         if self.conns > 0 {
-            line.item(Style::Plain, readable::count(self.conns, "connection"));
             let reused = (self.with_conn - self.conns) * 100 / self.with_conn;
-            line.word(Style::Dim, format!("({reused} % of the requests on a used one)"));
+            line.item(Style::Plain, readable::count(self.conns, "connection"));
+            line.word(Style::Dim, format!("reused by {reused} % of the requests"));
         }
         if self.resets > 0 {
             line.item(Style::Warn, format!("{} reset", self.resets));
@@ -221,7 +224,7 @@ impl fmt::Display for Summary {
                 write!(f, "  ")?;
                 print(f, &failures)?;
             }
-            print_phases(f, palette, host)?;
+            print_phases(f, palette, host, self.coarse)?;
         }
         if self.hosts.len() > MAX_HOSTS {
             writeln!(f)?;
@@ -238,7 +241,7 @@ impl fmt::Display for Summary {
 }
 
 /// Prints a table with a row for each phase and a column for each percentile.
-fn print_phases(f: &mut fmt::Formatter<'_>, palette: Palette, host: &Host) -> fmt::Result {
+fn print_phases(f: &mut fmt::Formatter<'_>, palette: Palette, host: &Host, coarse: bool) -> fmt::Result {
     const PERCENTILES: [usize; 3] = [50, 90, 99];
     if host.phases.iter().all(Vec::is_empty) {
         return Ok(());
@@ -250,7 +253,7 @@ fn print_phases(f: &mut fmt::Formatter<'_>, palette: Palette, host: &Host) -> fm
         write!(f, "  {name:<8}")?;
         for percentile in PERCENTILES {
             let nanos = i64::try_from(at_percentile(durations, percentile)).unwrap_or(i64::MAX);
-            let text = readable::duration(nanos, false);
+            let text = readable::duration(nanos, coarse);
             write!(f, "{:>width$}", "", width = 10_usize.saturating_sub(text.chars().count()))?;
             palette.write(f, Style::Plain, &text)?;
         }
