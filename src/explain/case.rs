@@ -1,6 +1,6 @@
 //! [`Case`]: a request with everything that belongs to it, as the rules see it.
 
-use super::finding::Outcome;
+use super::{finding::Outcome, usual::UsualTimes};
 use crate::{
     graph::{ConnSource, TraceGraph},
     record::{
@@ -15,6 +15,8 @@ use crate::{
 /// may have served thousands of requests.
 pub(super) struct Case<'a> {
     pub(super) graph: &'a TraceGraph<'a>,
+    /// How long the phases of requests usually take in this trace.
+    pub(super) usual: &'a UsualTimes<'a>,
     pub(super) request: Option<&'a HttpReqTrace>,
     /// The dials that the request caused or waited for.
     pub(super) dials: Vec<&'a DialTrace>,
@@ -32,19 +34,19 @@ pub(super) const MAX_RELATED: usize = 64;
 
 impl<'a> Case<'a> {
     /// Returns all cases of a trace.
-    pub(super) fn all(graph: &'a TraceGraph<'a>) -> impl Iterator<Item = Self> {
+    pub(super) fn all(graph: &'a TraceGraph<'a>, usual: &'a UsualTimes<'a>) -> impl Iterator<Item = Self> {
         let requests = 0..graph.trace.http_requests.len();
         let requests = requests.filter(|at| !graph.is_connect(&graph.trace.http_requests[*at]));
         let others = graph.unattributed.iter();
         requests
-            .map(|at| Self::of_request(graph, at))
-            .chain(others.map(|source| Self::of_source(graph, *source)))
+            .map(move |at| Self::of_request(graph, usual, at))
+            .chain(others.map(move |source| Self::of_source(graph, usual, *source)))
     }
 
-    fn of_request(graph: &'a TraceGraph<'a>, at: usize) -> Self {
+    fn of_request(graph: &'a TraceGraph<'a>, usual: &'a UsualTimes<'a>, at: usize) -> Self {
         let trace = graph.trace;
         let request = &trace.http_requests[at];
-        let mut case = Self::new(graph, graph.own_sources(at));
+        let mut case = Self::new(graph, usual, graph.own_sources(at));
         case.request = Some(request);
         case.conn = trace.tcp_conns.get(&request.tcp_conn).or(case.conn);
         let linked = [&*request.proxy_tls_tunnel, &request.tls_tunnel];
@@ -63,8 +65,8 @@ impl<'a> Case<'a> {
         case
     }
 
-    fn of_source(graph: &'a TraceGraph<'a>, source: ConnSource<'a>) -> Self {
-        let mut case = Self::new(graph, &[source]);
+    fn of_source(graph: &'a TraceGraph<'a>, usual: &'a UsualTimes<'a>, source: ConnSource<'a>) -> Self {
+        let mut case = Self::new(graph, usual, &[source]);
         case.outcome = match source {
             ConnSource::Dial(dial) => {
                 outcome(dial.end_reason.as_ref(), dial.failure.as_ref(), &dial.dial_err)
@@ -77,7 +79,7 @@ impl<'a> Case<'a> {
         case
     }
 
-    fn new(graph: &'a TraceGraph<'a>, sources: &[ConnSource<'a>]) -> Self {
+    fn new(graph: &'a TraceGraph<'a>, usual: &'a UsualTimes<'a>, sources: &[ConnSource<'a>]) -> Self {
         let (mut dials, mut attempts) = (Vec::new(), Vec::new());
         for source in sources.iter().take(MAX_RELATED) {
             match source {
@@ -93,7 +95,8 @@ impl<'a> Case<'a> {
         let over = attempts.iter().filter(|conn| conn.connected);
         let tunnels =
             over.flat_map(|conn| graph.tunnels_of(conn).iter().copied()).take(MAX_RELATED).collect();
-        Case { graph, request: None, dials, attempts, conn, tunnels, outcome: Outcome::Succeeded }
+        let outcome = Outcome::Succeeded;
+        Case { graph, usual, request: None, dials, attempts, conn, tunnels, outcome }
     }
 
     pub(super) fn trace(&self) -> &'a NetTrace {
@@ -141,13 +144,19 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Returns the host that was to be reached, without its port.
+    /// Returns the host that was dialed, without its port, or else that of the URL.
     pub(super) fn host(&self) -> Text {
-        let target = self.dials.first().map(|dial| dial.dst_address.as_str());
-        let of_url = || self.request.and_then(|request| request.req_url.parse::<http::Uri>().ok());
-        match target {
-            Some(target) => host_of(target).into(),
-            None => of_url().and_then(|url| url.host().map(Text::from)).unwrap_or_default(),
+        match self.dials.first() {
+            Some(dial) => host_of(&dial.dst_address).into(),
+            None => self.origin(),
+        }
+    }
+
+    /// Returns the host of the request's URL. It is another one than [`host`](Self::host) if there is a proxy.
+    pub(super) fn origin(&self) -> Text {
+        match self.request {
+            Some(request) => host_of_url(&request.req_url),
+            None => self.dials.first().map(|dial| host_of(&dial.dst_address).into()).unwrap_or_default(),
         }
     }
 
@@ -178,8 +187,17 @@ fn outcome(reason: Option<&EndReason>, failure: Option<&Failure>, error: &str) -
 }
 
 /// Returns the host of `host:port`, without the brackets of an IPv6 address.
-fn host_of(target: &str) -> &str {
-    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
+pub(super) fn host_of(target: &str) -> &str {
+    without_brackets(target.rsplit_once(':').map_or(target, |(host, _)| host))
+}
+
+/// Returns the host of a URL, without the brackets of an IPv6 address.
+pub(super) fn host_of_url(url: &str) -> Text {
+    let url = url.parse::<http::Uri>().ok();
+    url.and_then(|url| url.host().map(|host| without_brackets(host).into())).unwrap_or_default()
+}
+
+fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 

@@ -1,7 +1,13 @@
 //! [`Found`]: a finding while it is put together, with what ranks it.
 
-use super::finding::{Evidence, Finding, Severity};
-use crate::record::{Record, Text, Timestamp};
+use super::{
+    finding::{Evidence, Finding, Severity},
+    usual::Usual,
+};
+use crate::{
+    readable::duration,
+    record::{Record, Text, Timestamp},
+};
 
 /// A finding, with what ranks it among the others of a verdict.
 #[derive(Debug)]
@@ -77,6 +83,17 @@ impl Found {
             last.at = at;
         }
         found
+    }
+
+    /// Adds what the same phase took elsewhere in the trace. `field` is the name in JSON of the time at which it ended.
+    pub(super) fn compares(mut self, usual: &Usual<'_>, field: &'static str) -> Self {
+        self.finding.evidence.push(Evidence {
+            record: usual.example.clone(),
+            field: Text::from_static(field),
+            value: format!("after {}, the median of {}", duration(usual.median, false), usual.count).into(),
+            at: Timestamp::default(),
+        });
+        self
     }
 
     /// Says what could not be seen, and which probe or option would have shown it.

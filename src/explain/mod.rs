@@ -38,10 +38,11 @@ mod finding;
 mod found;
 mod rank;
 mod rules;
+mod usual;
 
 use crate::{graph::TraceGraph, record::NetTrace};
 
-use self::case::Case;
+use self::{case::Case, usual::UsualTimes};
 pub use self::{
     finding::{Evidence, Explanation, Finding, Outcome, RepeatedFinding, Severity, Verdict},
     rules::{CAUSES, Cause},
@@ -50,7 +51,8 @@ pub use self::{
 /// Explains what went wrong in a trace. The work is linear in the number of records.
 pub fn explain(trace: &NetTrace) -> Explanation {
     let graph = TraceGraph::new(trace);
-    Explanation::new(Case::all(&graph).filter_map(|case| rank::verdict(&case)).collect())
+    let usual = UsualTimes::new(&graph);
+    Explanation::new(Case::all(&graph, &usual).filter_map(|case| rank::verdict(&case)).collect())
 }
 
 /// The JSON Schema (draft 2020-12) of an [`Explanation`].

@@ -1,52 +1,72 @@
-//! Causes in requests, and how the end of a request shows.
+//! Causes in requests and responses, whatever the version of HTTP.
 
 use crate::{
     explain::{
-        case::Case,
-        finding::Outcome,
+        case::{Case, peer},
         found::{Found, Stage},
+        usual::Phase,
     },
     readable::duration,
-    record::{EndReason, Timestamp},
+    record::{HttpReqTrace, TcpConnTrace, TcpInfo, TcpInfoEvent, Timestamp},
 };
 
-pub(super) fn caller_gave_up(case: &Case<'_>) -> Option<Found> {
-    let request = case.request.filter(|_| case.outcome == Outcome::GivenUp)?;
-    let sentence = format!(
-        "The program gave the request up after {}, while it {}.",
-        duration(case.duration(), false),
-        phase(case)?
-    );
-    let found = Found::failure(Stage::Http, case.host(), sentence).symptom().check(
-        "Look at what dropped the request: a time limit around it, a lost race, or a caller that left.",
-    );
-    Some(found.shows_at(request, "endReason", EndReason::Cancelled.as_str(), request.end_at))
+/// Returns the request of a case, unless this side answered it.
+pub(super) fn sent_request<'a>(case: &Case<'a>) -> Option<&'a HttpReqTrace> {
+    case.request.filter(|request| !request.accepted)
 }
 
-pub(super) fn timed_out(case: &Case<'_>) -> Option<Found> {
-    let request = case.request.filter(|_| case.outcome == Outcome::TimedOut)?;
-    let sentence = format!(
-        "A time limit of the client ran out after {}, while the request {}.",
-        duration(case.duration(), false),
-        phase(case)?
-    );
-    let found = Found::failure(Stage::Http, case.host(), sentence)
-        .symptom()
-        .check("Compare the limit with how long this host usually takes.");
-    Some(found.shows_at(request, "endReason", EndReason::Timeout.as_str(), request.end_at))
+pub(super) fn is_known(time: Timestamp) -> bool {
+    !time.is_undefined()
 }
 
-/// Returns what the request was doing when it ended.
-fn phase(case: &Case<'_>) -> Option<&'static str> {
-    let request = case.request?;
-    let is_known = |time: Timestamp| !time.is_undefined();
-    Some(if is_known(request.resp_recv_at) {
-        "received the response"
-    } else if is_known(request.req_body_end_at) {
-        "waited for the response"
-    } else if is_known(request.conn_acquired_at) {
-        "was being sent"
-    } else {
-        "waited for a connection"
+/// A server that takes far longer than it usually does, or that was silent although its host has acknowledged the whole
+/// request.
+pub(super) fn server_slow(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| is_known(request.req_body_end_at))?;
+    let host = case.origin();
+    let is_answered = is_known(request.resp_recv_at);
+    let until = if is_answered { request.resp_recv_at } else { request.end_at };
+    let wait = case.between(request.req_body_end_at, until);
+    let found = |sentence: String| {
+        Found::degraded(Stage::Http, host.as_str(), sentence)
+            .check(format!(
+                "Look at what {host} did for {} {} in this time, and at its load.",
+                request.req_method, request.req_url
+            ))
+            .costs(wait)
+            .shows_at(request, "reqBodyEndAt", request.req_body_end_at, request.req_body_end_at)
+    };
+    let own = is_answered.then_some(wait);
+    if let Some(usual) = case.usual.of(Phase::Wait, &host, own).filter(|usual| usual.is_exceeded_by(wait)) {
+        let verb = if is_answered { "answered after" } else { "did not answer within" };
+        let sentence = format!(
+            "{host} {verb} {}, where half of its other responses come within {}.",
+            duration(wait, false),
+            duration(usual.median, false)
+        );
+        let found = found(sentence).compares(&usual, "respRecvAt");
+        return Some(match is_answered {
+            true => found.shows_at(request, "respRecvAt", request.resp_recv_at, request.resp_recv_at),
+            false => found,
+        });
+    }
+    let (conn, info) =
+        case.conn.filter(|_| !is_answered).and_then(|conn| Some((conn, acknowledged(conn)?)))?;
+    let sentence = format!(
+        "{} acknowledged the whole request, but sent no response within {}.",
+        peer(conn),
+        duration(wait, false)
+    );
+    let found = found(sentence).shows_at(conn, "tcpInfo.unacked", 0, info.at);
+    Some(match info.rtt_us {
+        Some(rtt) => found.shows_at(conn, "tcpInfo.rttUs", rtt, info.at),
+        None => found,
     })
+}
+
+/// Returns the last reading of `TCP_INFO` if the peer had acknowledged all that was sent.
+fn acknowledged(conn: &TcpConnTrace) -> Option<&TcpInfo> {
+    let info = conn.tcp_info.last().filter(|info| info.event == TcpInfoEvent::Closing)?;
+    (conn.total_sent_bytes > 0 && info.unacked == Some(0) && info.notsent_bytes.unwrap_or(0) == 0)
+        .then_some(info)
 }

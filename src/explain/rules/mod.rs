@@ -5,6 +5,7 @@
 
 mod dns;
 mod http;
+mod limits;
 mod process;
 mod proxy;
 mod tcp;
@@ -52,6 +53,8 @@ rules! {
     tcp::refused: "tcp_refused", "Nothing listens on the port of the peer.";
     tcp::filtered: "tcp_filtered", "Nothing answers the attempt to connect.";
     tls::expired: "tls_expired", "The certificate of the server has expired.";
-    http::caller_gave_up: "caller_gave_up", "The program gave the request up.";
-    http::timed_out: "http_timed_out", "A time limit of the client ran out.";
+    http::server_slow: "http_server_slow", "The server took far longer for its response than it usually does, or sent none.";
+    limits::timeout_below_normal: "timeout_below_normal", "A time limit is shorter than what the host usually takes.";
+    limits::caller_gave_up: "caller_gave_up", "The program gave the request up, or the client of a served one went away.";
+    limits::timed_out: "http_timed_out", "A time limit of the client ran out.";
 }
