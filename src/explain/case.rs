@@ -1,6 +1,6 @@
 //! [`Case`]: a request with everything that belongs to it, as the rules see it.
 
-use super::{finding::Outcome, usual::UsualTimes};
+use super::{finding::Outcome, hosts::HostIndex, usual::UsualTimes};
 use crate::{
     graph::{ConnSource, TraceGraph},
     record::{
@@ -17,6 +17,8 @@ pub(super) struct Case<'a> {
     pub(super) graph: &'a TraceGraph<'a>,
     /// How long the phases of requests usually take in this trace.
     pub(super) usual: &'a UsualTimes<'a>,
+    /// What else the trace has about each server.
+    pub(super) hosts: &'a HostIndex<'a>,
     pub(super) request: Option<&'a HttpReqTrace>,
     /// The dials that the request caused or waited for.
     pub(super) dials: Vec<&'a DialTrace>,
@@ -29,24 +31,36 @@ pub(super) struct Case<'a> {
     pub(super) outcome: Outcome,
 }
 
+/// What the rules look up about a whole trace.
+pub(super) struct Indexes<'a> {
+    usual: UsualTimes<'a>,
+    hosts: HostIndex<'a>,
+}
+
+impl<'a> Indexes<'a> {
+    pub(super) fn new(graph: &'a TraceGraph<'a>) -> Self {
+        Indexes { usual: UsualTimes::new(graph), hosts: HostIndex::new(graph) }
+    }
+}
+
 /// How many attempts, queries and tunnels of a case are looked at.
 pub(super) const MAX_RELATED: usize = 64;
 
 impl<'a> Case<'a> {
     /// Returns all cases of a trace.
-    pub(super) fn all(graph: &'a TraceGraph<'a>, usual: &'a UsualTimes<'a>) -> impl Iterator<Item = Self> {
+    pub(super) fn all(graph: &'a TraceGraph<'a>, indexes: &'a Indexes<'a>) -> impl Iterator<Item = Self> {
         let requests = 0..graph.trace.http_requests.len();
         let requests = requests.filter(|at| !graph.is_connect(&graph.trace.http_requests[*at]));
         let others = graph.unattributed.iter();
         requests
-            .map(move |at| Self::of_request(graph, usual, at))
-            .chain(others.map(move |source| Self::of_source(graph, usual, *source)))
+            .map(move |at| Self::of_request(graph, indexes, at))
+            .chain(others.map(move |source| Self::of_source(graph, indexes, *source)))
     }
 
-    fn of_request(graph: &'a TraceGraph<'a>, usual: &'a UsualTimes<'a>, at: usize) -> Self {
+    fn of_request(graph: &'a TraceGraph<'a>, indexes: &'a Indexes<'a>, at: usize) -> Self {
         let trace = graph.trace;
         let request = &trace.http_requests[at];
-        let mut case = Self::new(graph, usual, graph.own_sources(at));
+        let mut case = Self::new(graph, indexes, graph.own_sources(at));
         case.request = Some(request);
         case.conn = trace.tcp_conns.get(&request.tcp_conn).or(case.conn);
         let linked = [&*request.proxy_tls_tunnel, &request.tls_tunnel];
@@ -65,8 +79,8 @@ impl<'a> Case<'a> {
         case
     }
 
-    fn of_source(graph: &'a TraceGraph<'a>, usual: &'a UsualTimes<'a>, source: ConnSource<'a>) -> Self {
-        let mut case = Self::new(graph, usual, &[source]);
+    fn of_source(graph: &'a TraceGraph<'a>, indexes: &'a Indexes<'a>, source: ConnSource<'a>) -> Self {
+        let mut case = Self::new(graph, indexes, &[source]);
         case.outcome = match source {
             ConnSource::Dial(dial) => {
                 outcome(dial.end_reason.as_ref(), dial.failure.as_ref(), &dial.dial_err)
@@ -79,7 +93,7 @@ impl<'a> Case<'a> {
         case
     }
 
-    fn new(graph: &'a TraceGraph<'a>, usual: &'a UsualTimes<'a>, sources: &[ConnSource<'a>]) -> Self {
+    fn new(graph: &'a TraceGraph<'a>, indexes: &'a Indexes<'a>, sources: &[ConnSource<'a>]) -> Self {
         let (mut dials, mut attempts) = (Vec::new(), Vec::new());
         for source in sources.iter().take(MAX_RELATED) {
             match source {
@@ -96,7 +110,8 @@ impl<'a> Case<'a> {
         let tunnels =
             over.flat_map(|conn| graph.tunnels_of(conn).iter().copied()).take(MAX_RELATED).collect();
         let outcome = Outcome::Succeeded;
-        Case { graph, usual, request: None, dials, attempts, conn, tunnels, outcome }
+        let Indexes { usual, hosts } = indexes;
+        Case { graph, usual, hosts, request: None, dials, attempts, conn, tunnels, outcome }
     }
 
     pub(super) fn trace(&self) -> &'a NetTrace {

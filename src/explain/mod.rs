@@ -36,13 +36,14 @@
 mod case;
 mod finding;
 mod found;
+mod hosts;
 mod rank;
 mod rules;
 mod usual;
 
 use crate::{graph::TraceGraph, record::NetTrace};
 
-use self::{case::Case, usual::UsualTimes};
+use self::case::{Case, Indexes};
 pub use self::{
     finding::{Evidence, Explanation, Finding, Outcome, RepeatedFinding, Severity, Verdict},
     rules::{CAUSES, Cause},
@@ -51,8 +52,8 @@ pub use self::{
 /// Explains what went wrong in a trace. The work is linear in the number of records.
 pub fn explain(trace: &NetTrace) -> Explanation {
     let graph = TraceGraph::new(trace);
-    let usual = UsualTimes::new(&graph);
-    Explanation::new(Case::all(&graph, &usual).filter_map(|case| rank::verdict(&case)).collect())
+    let indexes = Indexes::new(&graph);
+    Explanation::new(Case::all(&graph, &indexes).filter_map(|case| rank::verdict(&case)).collect())
 }
 
 /// The JSON Schema (draft 2020-12) of an [`Explanation`].

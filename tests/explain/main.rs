@@ -5,6 +5,7 @@ mod dns;
 mod growth;
 mod healthy;
 mod http;
+mod proxy;
 mod tcp;
 mod tls;
 

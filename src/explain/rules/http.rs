@@ -50,23 +50,29 @@ pub(super) fn server_slow(case: &Case<'_>) -> Option<Found> {
             false => found,
         });
     }
-    let (conn, info) =
-        case.conn.filter(|_| !is_answered).and_then(|conn| Some((conn, acknowledged(conn)?)))?;
+    let conn = case.conn.filter(|_| !is_answered)?;
+    let (info, acked) = acknowledged(conn)?;
     let sentence = format!(
         "{} acknowledged the whole request, but sent no response within {}.",
         peer(conn),
         duration(wait, false)
     );
-    let found = found(sentence).shows_at(conn, "tcpInfo.unacked", 0, info.at);
+    let found = found(sentence).shows_at(conn, "totalSentBytes", conn.total_sent_bytes, info.at).shows_at(
+        conn,
+        "tcpInfo.bytesAcked",
+        acked,
+        info.at,
+    );
     Some(match info.rtt_us {
         Some(rtt) => found.shows_at(conn, "tcpInfo.rttUs", rtt, info.at),
         None => found,
     })
 }
 
-/// Returns the last reading of `TCP_INFO` if the peer had acknowledged all that was sent.
-fn acknowledged(conn: &TcpConnTrace) -> Option<&TcpInfo> {
+/// Returns the last reading of `TCP_INFO`, and how many bytes the peer has acknowledged, if these are all that were sent.
+/// The SYN counts as a byte, and so does the FIN once it is acknowledged.
+pub(super) fn acknowledged(conn: &TcpConnTrace) -> Option<(&TcpInfo, u64)> {
     let info = conn.tcp_info.last().filter(|info| info.event == TcpInfoEvent::Closing)?;
-    (conn.total_sent_bytes > 0 && info.unacked == Some(0) && info.notsent_bytes.unwrap_or(0) == 0)
-        .then_some(info)
+    let acked = info.bytes_acked.filter(|acked| *acked > conn.total_sent_bytes)?;
+    (conn.total_sent_bytes > 0).then_some((info, acked))
 }
