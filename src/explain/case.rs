@@ -70,6 +70,9 @@ impl<'a> Case<'a> {
             }
         }
         case.outcome = outcome(request.end_reason.as_ref(), request.failure.as_ref(), &request.req_error);
+        if request.accepted && request.end_reason == Some(EndReason::PeerClosed) {
+            case.outcome = Outcome::GivenUp; // the client went away
+        }
         if case.outcome == Outcome::GivenUp && request.resp_status_code != 0 {
             case.outcome = Outcome::Succeeded; // the program had its answer, and did not want all of it
         }

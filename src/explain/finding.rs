@@ -66,7 +66,7 @@ pub enum Outcome {
     Failed,
     /// A time limit of the client ended it.
     TimedOut,
-    /// The program gave it up.
+    /// The program gave it up, or the client of a served request did.
     GivenUp,
     /// It has not ended.
     Running,

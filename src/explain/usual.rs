@@ -52,11 +52,13 @@ pub(super) struct Usual<'a> {
     pub(super) example: &'a TraceId,
 }
 
+/// The time in nanoseconds that the scheduler of a busy machine may add. What took longer only by less is not slow.
+pub(super) const SCHEDULING: i64 = 100_000_000;
+
 impl Usual<'_> {
     /// Returns `true` if a duration is above the spread of the others: three times the median, twice what nine of ten take,
     /// and more than the scheduler of a busy machine adds.
     pub(super) fn is_exceeded_by(&self, nanos: i64) -> bool {
-        const SCHEDULING: i64 = 20_000_000;
         nanos >= self.median.saturating_mul(3)
             && nanos >= self.high.saturating_mul(2)
             && nanos - self.median >= SCHEDULING

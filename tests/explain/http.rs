@@ -1,23 +1,67 @@
-//! Requests that fail, and how their end shows.
+//! Requests that fail or are slow, and how their end shows.
 
-use crate::{client, explained, quoted, root, trace_of};
-use futures_util::future::join_all;
-use nettrace::{Client, NetTrace, TraceSink, explain::Severity, linux::TcpInfoProbe};
-use std::time::Duration;
-use test_support::{
-    raw::Server,
-    web::{ReceivedRequest, Web, reply},
+use crate::{client, explained, only_verdict, quoted, root, slow_tls, trace_of};
+use bytes::Bytes;
+use futures_util::{future::join_all, stream};
+use http::{HeaderValue, Request};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use nettrace::{
+    Client, HeaderCapture, NetTrace, TraceSink,
+    client::{Body, HttpVersion},
+    explain::{Outcome, Severity},
+    linux::TcpInfoProbe,
+    tls::Roots,
 };
+use std::{io, sync::Arc, time::Duration};
+use test_support::{
+    pki::Authority,
+    raw::{Conn, Server},
+    web::{ReceivedRequest, Web, redirect, reply, status},
+};
+use tokio::sync::Notify;
+
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+/// Requests a URL of a server that runs this script.
+async fn scripted(
+    sink: &TraceSink,
+    script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static,
+) -> NetTrace {
+    limited(sink, Duration::from_millis(150), script).await
+}
+
+async fn limited(
+    sink: &TraceSink,
+    limit: impl Into<Option<Duration>>,
+    script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static,
+) -> NetTrace {
+    let server = Server::start(script);
+    let client = client(sink).timeout(limit).build().unwrap();
+    trace_of(sink, &client, &format!("http://{}/", server.addr())).await
+}
+
+fn with_headers() -> TraceSink {
+    TraceSink::builder().headers(HeaderCapture::Values).build()
+}
+
+fn with_tcp_info() -> TraceSink {
+    TraceSink::builder().probe(TcpInfoProbe::new()).build()
+}
+
+/// Returns a body of these pieces that does not end.
+fn endless(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    let pieces = stream::iter(pieces.map(|piece| Ok::<_, io::Error>(Frame::data(piece))));
+    Body::new(StreamBody::new(futures_util::StreamExt::chain(pieces, stream::pending())))
+}
 
 #[tokio::test]
 async fn a_time_limit_that_runs_out_while_the_server_is_silent() {
     let sink = TraceSink::new();
-    let server = Server::start(async |mut conn| conn.read_to_end().await);
-    let client = client(&sink).timeout(Duration::from_millis(100)).build().unwrap();
-    let trace = trace_of(&sink, &client, &format!("http://{}/", server.addr())).await;
+    let trace = scripted(&sink, async |mut conn| conn.read_to_end().await).await;
     let root = root(&trace, "http_timed_out");
     assert!(root.sentence.ends_with("while the request waited for the response."), "{}", root.sentence);
-    assert_eq!(quoted(&root, "endReason"), "timeout");
+    assert_eq!((quoted(&root, "endReason"), root.not_seen.len()), ("timeout", 1));
 }
 
 /// A server that takes 60 ms for each request, and 400 ms for one.
@@ -64,12 +108,327 @@ async fn a_response_that_takes_longer_than_the_others_of_its_host() {
 
 #[tokio::test]
 async fn a_server_that_acknowledges_the_request_and_does_not_answer() {
-    let sink = TraceSink::builder().probe(TcpInfoProbe::new()).build();
-    let server = Server::start(async |mut conn| conn.read_to_end().await);
-    let client = client(&sink).timeout(Duration::from_millis(100)).build().unwrap();
-    let trace = trace_of(&sink, &client, &format!("http://{}/", server.addr())).await;
+    let sink = with_tcp_info();
+    let trace = scripted(&sink, async |mut conn| conn.read_to_end().await).await;
     let root = root(&trace, "http_server_slow");
-    let acknowledged = (trace.tcp_conns[0].total_sent_bytes + 1).to_string(); // with the SYN
-    assert_eq!((quoted(&root, "tcpInfo.bytesAcked"), root.severity), (&*acknowledged, Severity::Failure));
-    assert!(root.sentence.starts_with(&format!("{} acknowledged", server.addr())), "{}", root.sentence);
+    let sent = trace.tcp_conns[0].total_sent_bytes; // the SYN and the FIN are acknowledged too
+    assert!(quoted(&root, "tcpInfo.bytesAcked").parse::<u64>().unwrap() > sent, "{root}");
+    assert_eq!(root.severity, Severity::Failure);
+    assert!(root.sentence.contains("acknowledged the whole request"), "{}", root.sentence);
+}
+
+#[tokio::test]
+async fn a_request_that_the_program_gives_up() {
+    let sink = TraceSink::new();
+    let server = Server::start(async |mut conn| conn.read_to_end().await);
+    let client = client(&sink).build().unwrap();
+    let request = client.get(format!("http://{}/", server.addr()));
+    assert!(tokio::time::timeout(Duration::from_millis(50), request).await.is_err());
+    client.close().await;
+    let trace = sink.snapshot("");
+    assert_eq!(only_verdict(&trace).outcome, Outcome::GivenUp);
+    let root = root(&trace, "caller_gave_up");
+    assert!(root.sentence.ends_with("while it waited for the response."), "{}", root.sentence);
+    assert_eq!(quoted(&root, "endReason"), "cancelled");
+}
+
+/// Requests a URL twice from a server that closes the connection after the first response, which is noticed before the
+/// second request or not.
+async fn closed_in_between(is_noticed: bool) -> NetTrace {
+    let (sink, authority, close) =
+        (TraceSink::new(), Authority::new("nettrace test CA"), Arc::new(Notify::new()));
+    let notified = close.clone();
+    let server = slow_tls(authority.issue(&["127.0.0.1"]).server(), async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(HELLO).await?;
+        notified.notified().await;
+        conn.close().await
+    });
+    let roots = Roots::from_pem(authority.pem()).unwrap();
+    let (client, url) = (client(&sink).roots(roots).build().unwrap(), format!("https://{}/", server.addr()));
+    client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
+    close.notify_one();
+    if is_noticed {
+        let is_closed = || sink.snapshot("").tcp_conns[0].end_reason.is_some();
+        test_support::wait::until("the close is noticed", is_closed).await;
+    } else {
+        server.ended_unseen(1).await;
+    }
+    trace_of(&sink, &client, &url).await
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_is_closed_when_the_next_request_comes() {
+    let trace = closed_in_between(false).await;
+    let root = root(&trace, "http_stale_keep_alive");
+    assert_eq!((root.severity, quoted(&root, "attempts.failure")), (Severity::Degraded, "eof_error"));
+    assert_eq!(root.evidence[0].record, trace.http_requests[0].trace_id);
+}
+
+#[tokio::test]
+async fn an_idle_connection_whose_close_was_noticed_is_healthy() {
+    let explanation = explained(&closed_in_between(true).await);
+    assert!(explanation.is_empty(), "{explanation}");
+}
+
+/// The server may have processed the request, so that it is not sent again.
+#[tokio::test]
+async fn an_idle_connection_that_is_closed_or_reset_after_the_request_was_written() {
+    for is_reset in [false, true] {
+        let sink = TraceSink::new();
+        let server = Server::start(async move |mut conn| {
+            conn.read_head().await?;
+            conn.write(HELLO).await?;
+            conn.read_head().await?;
+            if is_reset { conn.reset() } else { conn.close().await }
+        });
+        let (client, url) = (client(&sink).build().unwrap(), format!("http://{}/", server.addr()));
+        client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
+        let trace = trace_of(&sink, &client, &url).await;
+        let root = root(&trace, "http_stale_keep_alive");
+        assert_eq!((root.severity, root.about.as_str()), (Severity::Failure, &*server.addr().to_string()));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_instead_of_a_response() {
+    let sink = TraceSink::new();
+    let trace = scripted(&sink, async |mut conn| {
+        conn.read_head().await?;
+        conn.close().await
+    })
+    .await;
+    let root = root(&trace, "http_closed_without_response");
+    assert_eq!((quoted(&root, "failure"), quoted(&root, "endReason")), ("eof_error", "peer-closed"));
+}
+
+#[tokio::test]
+async fn a_response_that_is_cut_off() {
+    for (head, declared) in [("content-length: 10", "of 10 bytes"), ("transfer-encoding: chunked", "5 bytes")]
+    {
+        let sink = with_headers();
+        let trace = scripted(&sink, async move |mut conn| {
+            conn.read_head().await?;
+            let body = if head.contains("chunked") { "5\r\nhalf!\r\n" } else { "half!" };
+            conn.write(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").as_bytes()).await?;
+            conn.close().await
+        })
+        .await;
+        let root = root(&trace, "http_truncated");
+        assert_eq!(quoted(&root, "RespContentLen"), "5");
+        assert!(root.sentence.contains(declared) && root.not_seen.is_empty(), "{root}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_http() {
+    let sink = TraceSink::new();
+    let trace = scripted(&sink, async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n").await?;
+        conn.read_to_end().await
+    })
+    .await;
+    let root = root(&trace, "http_protocol_error");
+    assert!(!quoted(&root, "reqError").is_empty());
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large() {
+    let sink = TraceSink::new();
+    let trace = scripted(&sink, async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\n").await?;
+        loop {
+            conn.write(&b"x-more: and more\r\n".repeat(100)).await?;
+        }
+    })
+    .await;
+    let too_large = root(&trace, "http_headers_too_large");
+    assert!(quoted(&too_large, "reqError").contains("message head is too large"));
+    let (sink, web) = (TraceSink::new(), Web::start(async |_| status(431)));
+    let trace = trace_of(&sink, &client(&sink).build().unwrap(), &web.url("/")).await;
+    let refused = root(&trace, "http_headers_too_large");
+    assert_eq!((quoted(&refused, "respStatusCode"), refused.not_seen.len()), ("431", 1));
+}
+
+/// The response comes while the program still gives the body.
+#[tokio::test]
+async fn a_request_that_is_refused_before_its_body_has_ended() {
+    let sink = TraceSink::new();
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.read(b"9\r\nsome data\r\n".len()).await?;
+        conn.write(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n").await?;
+        conn.read_to_end().await
+    });
+    let client = client(&sink).build().unwrap();
+    let body = endless(std::iter::once(Bytes::from_static(b"some data")));
+    let response = client.post(format!("http://{}/", server.addr()), body).await.unwrap();
+    response.into_body().bytes().await.unwrap();
+    client.close().await;
+    let root = root(&sink.snapshot(""), "http_early_response");
+    assert_eq!((quoted(&root, "respStatusCode"), quoted(&root, "reqContentLen")), ("413", "9"));
+}
+
+#[tokio::test]
+async fn redirects_in_a_circle() {
+    let (sink, web) = (TraceSink::new(), Web::start(async |_| redirect(302, "/")));
+    let trace = trace_of(&sink, &client(&sink).build().unwrap(), &web.url("/")).await;
+    let found = root(&trace, "http_redirect_loop");
+    assert!(found.sentence.contains("redirects in a circle"), "{}", found.sentence);
+    let further = async |request: ReceivedRequest| redirect(302, &format!("{}x", request.path()));
+    let (sink, web) = (TraceSink::new(), Web::start(further));
+    let trace = trace_of(&sink, &client(&sink).build().unwrap(), &web.url("/")).await;
+    let found = root(&trace, "http_redirect_loop");
+    assert!(found.sentence.contains("further after 9 redirects"), "{}", found.sentence);
+}
+
+#[tokio::test]
+async fn several_redirects_in_a_row() {
+    let sink = TraceSink::new();
+    let web = Web::start(async |request: ReceivedRequest| match request.path().len() {
+        length @ ..4 => {
+            redirect(302, &"/".repeat(1).chars().chain("x".repeat(length).chars()).collect::<String>())
+        }
+        _ => reply("hello"),
+    });
+    let trace = trace_of(&sink, &client(&sink).build().unwrap(), &web.url("/")).await;
+    let root = root(&trace, "http_redirect_detour");
+    assert_eq!((root.severity, quoted(&root, "respStatusCode")), (Severity::Degraded, "302"));
+    assert!(root.sentence.starts_with("3 redirects led from"), "{}", root.sentence);
+}
+
+/// Requests a URL of a server that answers with this status and this header field.
+async fn answered(sink: &TraceSink, code: u16, name: &'static str, value: &'static str) -> NetTrace {
+    let web = Web::start(async move |_| {
+        let mut response = status(code);
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+    });
+    trace_of(sink, &client(sink).build().unwrap(), &web.url("/")).await
+}
+
+#[tokio::test]
+async fn too_many_requests_or_an_overload() {
+    for code in [429, 503] {
+        let found = root(&answered(&with_headers(), code, "retry-after", "120").await, "http_throttled");
+        assert_eq!((quoted(&found, "respHeader.retry-after"), found.not_seen.len()), ("120", 0));
+        let found = root(&answered(&TraceSink::new(), code, "retry-after", "120").await, "http_throttled");
+        assert_eq!((quoted(&found, "respStatusCode"), found.not_seen.len()), (&*code.to_string(), 1));
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_a_gateway() {
+    for code in [502, 504, 522] {
+        let found = root(&answered(&with_headers(), code, "via", "1.1 edge").await, "http_gateway_error");
+        assert!(found.sentence.contains("(via: 1.1 edge)"), "{}", found.sentence);
+        let found = root(&answered(&TraceSink::new(), code, "via", "1.1 edge").await, "http_gateway_error");
+        assert_eq!((quoted(&found, "respStatusCode"), found.not_seen.len()), (&*code.to_string(), 1));
+    }
+}
+
+/// Requests a URL of a server that answers as a gRPC server does that has nothing but a status.
+async fn grpc(sink: &TraceSink, code: &'static str) -> NetTrace {
+    let web = Web::start(async move |_| {
+        let mut response = reply("");
+        for (name, value) in
+            [("content-type", "application/grpc"), ("grpc-status", code), ("grpc-message", "no server")]
+        {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    });
+    let client = client(sink).http_version(HttpVersion::Http2Only).build().unwrap();
+    trace_of(sink, &client, &web.url("/greeter.Greeter/Greet")).await
+}
+
+#[tokio::test]
+async fn a_grpc_status_under_a_status_of_200() {
+    let found = root(&grpc(&with_headers(), "14").await, "grpc_error");
+    assert!(found.sentence.ends_with("the gRPC status UNAVAILABLE: no server."), "{}", found.sentence);
+    let found = root(&grpc(&TraceSink::new(), "14").await, "grpc_error");
+    assert_eq!((quoted(&found, "grpcStatus"), found.not_seen.len()), ("14", 1));
+    assert!(explained(&grpc(&with_headers(), "5").await).is_empty(), "NOT_FOUND is an answer");
+}
+
+#[tokio::test]
+async fn a_wait_for_100_continue_that_does_not_come() {
+    let sink = with_headers();
+    let server = Server::start(async |mut conn| {
+        conn.read_head().await?;
+        conn.read(4).await?;
+        conn.write(b"HTTP/1.1 204 No Content\r\n\r\n").await
+    });
+    let client = client(&sink).expect_continue_timeout(Duration::from_millis(100)).build().unwrap();
+    let request = Request::post(format!("http://{}/", server.addr())).header("expect", "100-continue");
+    client.request(request.body(Body::from("data")).unwrap()).await.unwrap();
+    client.close().await;
+    let root = root(&sink.snapshot(""), "http_expect_wait");
+    assert_eq!((quoted(&root, "reqHeader.expect"), root.severity), ("100-continue", Severity::Degraded));
+}
+
+/// Posts a body that does not end to a server that reads nothing of it, or all.
+async fn uploaded(sink: &TraceSink, reads: bool, body: Body) -> NetTrace {
+    let server = Server::start(async move |mut conn| {
+        conn.read_head().await?;
+        if reads { conn.read_to_end().await } else { conn.hang().await }
+    });
+    let client = client(sink).timeout(Duration::from_millis(200)).build().unwrap();
+    client.post(format!("http://{}/", server.addr()), body).await.unwrap_err();
+    client.close().await;
+    sink.snapshot("")
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_sent_in_time() {
+    let piece = Bytes::from(vec![b'x'; 64 << 10]);
+    let unread = uploaded(&with_tcp_info(), false, endless(std::iter::repeat(piece))).await;
+    let found = root(&unread, "http_upload_slow");
+    assert!(found.sentence.ends_with("127.0.0.1 did not read it."), "{}", found.sentence);
+    let some = || endless(std::iter::once(Bytes::from_static(b"some data")));
+    let found = root(&uploaded(&with_tcp_info(), true, some()).await, "http_upload_slow");
+    assert!(found.sentence.ends_with("the program gave it too slowly."), "{}", found.sentence);
+    let found = root(&uploaded(&TraceSink::new(), true, some()).await, "http_upload_slow");
+    assert_eq!((quoted(&found, "reqContentLen"), found.not_seen.len()), ("9", 1));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_go_on() {
+    let sinks = [TraceSink::new(), TraceSink::builder().socket_ops(false).probe(TcpInfoProbe::new()).build()];
+    for (sink, field) in sinks.iter().zip(["socketTrace.socketOps", "tcpInfo.lastDataRecvMs"]) {
+        let trace = limited(sink, Duration::from_millis(400), async |mut conn| {
+            conn.read_head().await?;
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!").await?;
+            conn.hang().await
+        })
+        .await;
+        let root = root(&trace, "http_body_stalls");
+        assert!(!quoted(&root, field).is_empty());
+        assert!(root.sentence.contains("of which 5 bytes had come"), "{}", root.sentence);
+    }
+}
+
+/// Sends a body in ten pieces, 2 ms apart, and the last one later.
+async fn in_pieces(sink: &TraceSink, last: Duration) -> NetTrace {
+    limited(sink, None, async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await?;
+        for at in 0..10 {
+            tokio::time::sleep(if at == 9 { last } else { Duration::from_millis(2) }).await;
+            conn.write(b"x").await?;
+        }
+        conn.read_to_end().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_pauses() {
+    let found = root(&in_pieces(&TraceSink::new(), Duration::from_millis(500)).await, "http_body_stalls");
+    assert_eq!(found.severity, Severity::Degraded);
+    assert!(quoted(&found, "socketTrace.socketOps").starts_with("read of 1 bytes that waited"));
+    let steady = in_pieces(&TraceSink::new(), Duration::from_millis(2)).await;
+    assert!(explained(&steady).is_empty(), "{}", explained(&steady));
 }

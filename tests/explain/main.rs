@@ -5,6 +5,8 @@ mod dns;
 mod growth;
 mod healthy;
 mod http;
+mod http2;
+mod pool;
 mod proxy;
 mod tcp;
 mod tls;
@@ -14,8 +16,16 @@ use nettrace::{
     client::ClientBuilder,
     explain::{self, Explanation, Finding, Outcome, Severity, Verdict},
 };
-use std::{collections::HashSet, sync::OnceLock};
-use test_support::check;
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use test_support::{
+    check,
+    raw::{Conn, Server},
+};
 
 /// Explains a trace, and asserts what holds for every explanation.
 #[track_caller]
@@ -83,6 +93,20 @@ fn quoted<'a>(finding: &'a Finding, field: &str) -> &'a str {
 /// Returns a builder of a client that reads no configuration of this machine.
 fn client(sink: &TraceSink) -> ClientBuilder {
     Client::builder(sink).nameservers([] as [std::net::SocketAddr; 0])
+}
+
+/// Starts a server with TLS that takes 40 ms before it answers the ClientHello of each connection but the first, so that
+/// what a connection costs is a large part of a request, however busy the machine is.
+fn slow_tls(
+    config: rustls::ServerConfig,
+    script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static,
+) -> Server {
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    Server::start(async move |conn| {
+        let time = if conn.index == 0 { Duration::ZERO } else { Duration::from_millis(40) };
+        tokio::time::sleep(time).await;
+        script(conn.upgrade(|stream| acceptor.accept(stream)).await?).await
+    })
 }
 
 /// Requests a URL, and returns the trace once everything has ended.

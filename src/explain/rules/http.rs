@@ -2,12 +2,13 @@
 
 use crate::{
     explain::{
-        case::{Case, peer},
+        case::{Case, MAX_RELATED, peer},
+        finding::Outcome,
         found::{Found, Stage},
-        usual::Phase,
+        usual::{Phase, SCHEDULING},
     },
     readable::duration,
-    record::{HttpReqTrace, TcpConnTrace, TcpInfo, TcpInfoEvent, Timestamp},
+    record::{Failure, HttpReqTrace, SocketOpType, TcpConnTrace, TcpInfo, TcpInfoEvent, Timestamp},
 };
 
 /// Returns the request of a case, unless this side answered it.
@@ -75,4 +76,499 @@ pub(super) fn acknowledged(conn: &TcpConnTrace) -> Option<(&TcpInfo, u64)> {
     let info = conn.tcp_info.last().filter(|info| info.event == TcpInfoEvent::Closing)?;
     let acked = info.bytes_acked.filter(|acked| *acked > conn.total_sent_bytes)?;
     (conn.total_sent_bytes > 0).then_some((info, acked))
+}
+
+/// How many socket operations of a connection are looked at.
+const MAX_OPS: usize = 4096;
+
+/// Why the fields of a header are not known.
+pub(super) const HEADERS_OFF: &str = "header fields are not recorded (`TraceSinkBuilder::headers`)";
+
+/// Returns `true` if the other side or the network ended the connection.
+fn is_cut_off(failure: Option<&Failure>) -> bool {
+    matches!(failure, Some(Failure::EofError | Failure::ConnectionReset | Failure::ConnectionAborted))
+}
+
+/// Returns `true` if nothing of a response arrived.
+fn is_unanswered(request: &HttpReqTrace) -> bool {
+    request.resp_status_code == 0 && !is_known(request.first_byte_at) && !is_known(request.resp_recv_at)
+}
+
+/// Returns the connection on which a request failed, if it had served another request before and nothing of a response
+/// arrived, with that other request.
+fn stale<'a>(case: &Case<'a>, request: &HttpReqTrace) -> Option<(&'a TcpConnTrace, &'a HttpReqTrace)> {
+    let attempts = request.attempts.iter().take(MAX_RELATED);
+    let resent = attempts.filter(|attempt| is_cut_off(attempt.failure.as_ref())).map(|it| &it.tcp_conn);
+    let failed = Some(&request.tcp_conn).filter(|_| {
+        is_unanswered(request) && is_cut_off(request.failure.as_ref()) && request.proto_major < 2
+    });
+    let sent = case.at(request.req_sent_at)?;
+    resent.chain(failed).find_map(|id| {
+        let conn = case.trace().tcp_conns.get(id)?;
+        Some((conn, case.hosts.last_use(conn, sent)?))
+    })
+}
+
+/// The server closed an idle connection while a request was on its way.
+pub(super) fn stale_keep_alive(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case)?;
+    let (conn, last) = stale(case, request)?;
+    let idle = duration(case.between(last.end_at, request.req_sent_at), false);
+    let address = peer(conn);
+    let found = if request.attempts.is_empty() {
+        let sentence = format!(
+            "{address} closed a connection that had been idle for {idle} when the request came, before a byte of the \
+             response."
+        );
+        Found::failure(Stage::Tcp, address.as_str(), sentence)
+    } else {
+        let sentence = format!(
+            "{address} had closed a connection that was idle for {idle}, so that the request was sent again on another."
+        );
+        let time = case.between(request.req_sent_at, request.conn_acquired_at);
+        Found::degraded(Stage::Tcp, address.as_str(), sentence).costs(time)
+    };
+    let found = found
+        .check(format!(
+            "Close idle connections in the client before {address} does: set the idle timeout below {idle}, and repeat \
+             requests that may be repeated."
+        ))
+        .shows_at(last, "endAt", last.end_at, last.end_at)
+        .shows_at(conn, "endReason", conn.end_reason.as_ref().map_or("", |it| it.as_str()), conn.conn_close_at);
+    Some(match request.attempts.first().and_then(|attempt| attempt.failure.as_ref()) {
+        Some(failure) => found.shows(request, "attempts.failure", failure),
+        None => found.shows_at(request, "failure", request.failure.as_ref()?, request.end_at),
+    })
+}
+
+/// The server closed a connection of its own accord instead of answering the first request on it.
+pub(super) fn closed_without_response(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| request.failure == Some(Failure::EofError))?;
+    let conn = case.conn.filter(|_| is_unanswered(request) && is_known(request.conn_acquired_at))?;
+    let has_go_away =
+        || conn.wire.iter().filter_map(|wire| wire.http2.as_ref()).any(|http2| !http2.go_aways.is_empty());
+    if !request.http2_error.is_empty() || has_go_away() || stale(case, request).is_some() {
+        return None;
+    }
+    let address = peer(conn);
+    let sentence = format!(
+        "{address} closed the connection without a response, {} after it had been chosen for the request.",
+        duration(case.between(request.conn_acquired_at, request.end_at), false)
+    );
+    let found = Found::failure(Stage::Http, address.as_str(), sentence)
+        .check(format!(
+            "Look into the log of {address} for a crash, a limit or a restart while it served {} {}.",
+            request.req_method, request.req_url
+        ))
+        .costs(case.between(request.conn_acquired_at, request.end_at));
+    let found = found.shows_at(request, "failure", Failure::EofError.as_str(), request.end_at);
+    let reason = conn.end_reason.as_ref().map_or("", |reason| reason.as_str());
+    Some(found.shows_at(conn, "endReason", reason, conn.conn_close_at))
+}
+
+/// The connection ended within the body of the response.
+pub(super) fn truncated(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| request.failure == Some(Failure::EofError))?;
+    if !is_known(request.resp_recv_at) {
+        return None;
+    }
+    let (host, came) = (case.origin(), request.resp_encoded_len.unwrap_or(request.resp_content_len));
+    let header = request.resp_header.get("content-length").filter(|field| !field.field_val.is_empty());
+    let declared = header.map(|field| format!("of {} ", field.field_val)).unwrap_or_default();
+    let sentence = format!("The response of {host} was cut off after {came} {declared}bytes of its body.");
+    let found = Found::failure(Stage::Http, host.as_str(), sentence)
+        .check(format!(
+            "Look into the log of {host} and of the gateways before it for why the response ended early."
+        ))
+        .shows_at(request, "RespContentLen", request.resp_content_len, request.end_at)
+        .shows_at(request, "reqError", &**request.req_error, request.end_at);
+    let has_length = header.is_some() || request.req_error.contains(" of ");
+    Some(match (header, has_length) {
+        (Some(field), _) => found.shows(request, "respHeader.content-length", &field.field_val),
+        (None, false) if request.resp_header.is_empty() => {
+            found.not_seen(format!("how many bytes were declared: {HEADERS_OFF}"))
+        }
+        (None, _) => found,
+    })
+}
+
+/// What came is not the HTTP that was expected.
+pub(super) fn protocol_error(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| request.failure == Some(Failure::HttpProtocolError))?;
+    let conn = case.conn.filter(|_| is_known(request.conn_acquired_at) && !is_head_too_large(request))?;
+    let address = peer(conn);
+    let sentence =
+        format!("{address} answered {} {} with invalid HTTP.", request.req_method, request.req_url);
+    let found = Found::failure(Stage::Http, address.as_str(), sentence).check(format!(
+        "Check that {address} is an HTTP server for this scheme and version of HTTP, and capture what it sends."
+    ));
+    Some(found.shows_at(request, "reqError", &**request.req_error, request.end_at))
+}
+
+fn is_head_too_large(request: &HttpReqTrace) -> bool {
+    request.req_error.contains("message head is too large")
+}
+
+pub(super) fn headers_too_large(case: &Case<'_>) -> Option<Found> {
+    const REQUEST_HEADER_FIELDS_TOO_LARGE: u16 = 431;
+    let request = sent_request(case)?;
+    let host = case.origin();
+    if request.failure == Some(Failure::HttpProtocolError) && is_head_too_large(request) {
+        let sentence = format!("The head of the response of {host} is larger than this client accepts.");
+        let found = Found::failure(Stage::Http, host.as_str(), sentence)
+            .check(format!("Look at which header fields {host} sends, such as many cookies."));
+        return Some(found.shows_at(request, "reqError", &**request.req_error, request.end_at));
+    }
+    if request.resp_status_code != REQUEST_HEADER_FIELDS_TOO_LARGE {
+        return None;
+    }
+    let sentence = format!("The header of the request is larger than {host} accepts (status 431).");
+    let found = Found::degraded(Stage::Http, host.as_str(), sentence)
+        .check("Send fewer or shorter header fields: look at cookies and tokens first.")
+        .costs(case.duration());
+    let found = found.shows_at(request, "respStatusCode", request.resp_status_code, request.resp_recv_at);
+    Some(match request.req_header.is_empty() {
+        true => found.not_seen(format!("which fields are large: {HEADERS_OFF}")),
+        false => found,
+    })
+}
+
+/// The server refused the request before it had the whole body.
+pub(super) fn early_response(case: &Case<'_>) -> Option<Found> {
+    const MIN_ERROR: u16 = 400;
+    let request = sent_request(case)?;
+    let (answered, status) = (case.at(request.resp_recv_at)?, request.resp_status_code);
+    let is_early = case.at(request.req_body_end_at).is_none_or(|end| end > answered);
+    if status < MIN_ERROR || !is_early || request.req_content_len == 0 {
+        return None; // a body of which nothing was sent waited for the server, as with `Expect: 100-continue`
+    }
+    let (host, sent) = (case.origin(), request.req_content_len);
+    let sentence = format!(
+        "{host} answered with the status {status} before it had the whole body: {sent} bytes had been sent."
+    );
+    let until = if is_known(request.req_body_end_at) { request.req_body_end_at } else { request.end_at };
+    let found = match case.outcome {
+        Outcome::Succeeded => Found::degraded(Stage::Http, host.as_str(), sentence).costs(case.duration()),
+        _ => Found::failure(Stage::Http, host.as_str(), sentence),
+    };
+    let found = found.check(match status {
+        413 => format!("Send a smaller body, or raise the limit of {host} and of the gateways before it."),
+        _ => format!("Look at why {host} refuses the request; `Expect: 100-continue` spares the body."),
+    });
+    let found = found.shows_at(request, "respStatusCode", status, request.resp_recv_at);
+    Some(found.shows_at(request, "reqContentLen", sent, until))
+}
+
+/// The client waited for `100 Continue` until its limit ran out.
+pub(super) fn expect_wait(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case)?;
+    let expected = request.req_header.get("expect").filter(|field| !field.field_val.is_empty())?;
+    let was_told = request.informational.iter().take(MAX_RELATED).any(|response| response.status == 100);
+    let conn = case.conn.filter(|_| !was_told && request.req_content_len > 0)?;
+    let acquired = case.at(request.conn_acquired_at)?;
+    let ops = conn.socket_trace.iter().flat_map(|ops| ops.socket_ops.iter()).take(MAX_OPS);
+    let is_write = |at: Timestamp| case.at(at).is_some_and(|at| at >= acquired);
+    let mut writes = ops.filter(|op| op.r#type == SocketOpType::Write && is_write(op.call_at));
+    let (head, body) = (writes.next()?, writes.next()?);
+    let host = case.origin();
+    let wait = case.between(head.return_at, body.call_at);
+    let sentence = format!(
+        "The client waited {} for {host} to ask for the body (100 Continue), in vain.",
+        duration(wait, false)
+    );
+    let found = Found::degraded(Stage::Http, host.as_str(), sentence)
+        .check(format!("Leave `Expect: 100-continue` out for {host}, or shorten the limit for it."))
+        .costs(wait)
+        .shows(request, "reqHeader.expect", &expected.field_val);
+    let found = found.shows_at(
+        conn,
+        "socketTrace.socketOps",
+        format!("write of {} bytes", head.data_len),
+        head.return_at,
+    );
+    Some(found.shows_at(
+        conn,
+        "socketTrace.socketOps",
+        format!("write of {} bytes", body.data_len),
+        body.call_at,
+    ))
+}
+
+/// The requests that redirected to this one, the latest first.
+fn hops<'a>(case: &Case<'a>, request: &'a HttpReqTrace) -> impl Iterator<Item = &'a HttpReqTrace> {
+    let trace = case.trace();
+    std::iter::successors(Some(request), |hop| trace.http_requests.get(&*hop.prev_hop))
+        .skip(1)
+        .take(MAX_RELATED)
+}
+
+pub(super) fn redirect_loop(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| request.failure == Some(Failure::TooManyRedirects))?;
+    let host = case.origin();
+    let again = hops(case, request).find(|hop| hop.req_url == request.req_url);
+    let count = hops(case, request).count();
+    let found = match again {
+        Some(_) => {
+            let sentence =
+                format!("{host} redirects in a circle: {} redirects to itself in the end.", request.req_url);
+            Found::failure(Stage::Http, host.as_str(), sentence).check(
+                "Look at what the server decides the redirect by: cookies, the scheme behind a gateway, or the host name.",
+            )
+        }
+        None => {
+            let sentence = format!("{host} redirects further after {count} redirects, each to another URL.");
+            Found::failure(Stage::Http, host.as_str(), sentence)
+                .check("Request the last URL, or raise the limit of redirects.")
+        }
+    };
+    let found = found.shows_at(request, "respStatusCode", request.resp_status_code, request.resp_recv_at);
+    let found = found.shows_at(request, "reqURL", &request.req_url, request.req_sent_at);
+    Some(match again.or_else(|| hops(case, request).next()) {
+        Some(hop) => found.shows_at(hop, "reqURL", &hop.req_url, hop.req_sent_at),
+        None => found,
+    })
+}
+
+/// Several redirects in a row before the answer. One or two, to HTTPS and to another name, are usual.
+pub(super) fn redirect_detour(case: &Case<'_>) -> Option<Found> {
+    const MIN_HOPS: usize = 3;
+    let request = sent_request(case).filter(|request| !(300..400).contains(&request.resp_status_code))?;
+    let hops: Vec<_> = hops(case, request).collect();
+    let first = hops.last().filter(|_| hops.len() >= MIN_HOPS && case.outcome == Outcome::Succeeded)?;
+    let time = case.between(first.req_sent_at, request.req_sent_at);
+    let sentence = format!(
+        "{} redirects led from {} to {}, which took {}.",
+        hops.len(),
+        first.req_url,
+        request.req_url,
+        duration(time, false)
+    );
+    let found = Found::degraded(Stage::Http, case.origin(), sentence)
+        .check(format!("Request {} directly.", request.req_url))
+        .costs(time);
+    let found = hops.iter().rev().fold(found, |found, hop| {
+        found.shows_at(*hop, "respStatusCode", hop.resp_status_code, hop.resp_recv_at)
+    });
+    Some(found.shows_at(request, "prevHop", &*request.prev_hop, request.req_sent_at))
+}
+
+pub(super) fn throttled(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| matches!(request.resp_status_code, 429 | 503))?;
+    let (host, status) = (case.origin(), request.resp_status_code);
+    let later = request.resp_header.get("retry-after").filter(|field| !field.field_val.is_empty());
+    let (sentence, suggestion) = match status {
+        429 => (
+            format!("{host} answered that it gets too many requests (status 429)."),
+            format!(
+                "Send fewer requests to {host}, and wait as long as its Retry-After says before the next one."
+            ),
+        ),
+        _ => (
+            format!("{host} answered that it is overloaded or in maintenance (status 503)."),
+            format!(
+                "Look at the load of {host} and whether the servers behind its gateway are up, and try again later."
+            ),
+        ),
+    };
+    let found =
+        Found::degraded(Stage::Http, host.as_str(), sentence).check(suggestion).costs(case.duration());
+    let found = found.shows_at(request, "respStatusCode", status, request.resp_recv_at);
+    Some(match later {
+        Some(field) => found.shows(request, "respHeader.retry-after", &field.field_val),
+        None if request.resp_header.is_empty() => {
+            found.not_seen(format!("when to come back (Retry-After): {HEADERS_OFF}"))
+        }
+        None => found,
+    })
+}
+
+/// A gateway could not get an answer from the server behind it.
+pub(super) fn gateway_error(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case)?;
+    let status = request.resp_status_code;
+    let what = match status {
+        502 => "got no valid answer from the server behind it",
+        504 => "waited in vain for the server behind it",
+        520 => "got an unexpected answer from the server behind it",
+        521 => "was refused by the server behind it",
+        522 => "could not connect to the server behind it in time",
+        523 => "cannot reach the server behind it",
+        524 => "connected to the server behind it, which did not answer in time",
+        525 => "failed in the TLS handshake with the server behind it",
+        526 => "does not trust the certificate of the server behind it",
+        527 | 530 => "could not reach the server behind it",
+        _ => return None,
+    };
+    let host = case.origin();
+    let via = ["via", "server", "x-served-by", "cf-ray"].into_iter();
+    let via = via.filter_map(|name| request.resp_header.get(name)).find(|field| !field.field_val.is_empty());
+    let gateway =
+        via.map(|field| format!(" ({}: {})", field.field_name, field.field_val)).unwrap_or_default();
+    let sentence = format!("A gateway before {host}{gateway} {what} (status {status}).");
+    let found = Found::degraded(Stage::Http, host.as_str(), sentence)
+        .check(format!(
+            "Look at the servers behind the gateway of {host}, and into its log for {}.",
+            request.req_url
+        ))
+        .costs(case.duration());
+    let found = found.shows_at(request, "respStatusCode", status, request.resp_recv_at);
+    Some(match via {
+        Some(field) => {
+            found.shows(request, "respHeader", format!("{}: {}", field.field_name, field.field_val))
+        }
+        None if request.resp_header.is_empty() => {
+            found.not_seen(format!("which gateway it was (Via, Server): {HEADERS_OFF}"))
+        }
+        None => found,
+    })
+}
+
+/// A call of gRPC with a status that says that the server or the way to it failed, as 5xx and 429 say over plain HTTP.
+/// Others, such as `NOT_FOUND`, are answers.
+pub(super) fn grpc_error(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case)?;
+    let status = request.grpc_status?;
+    let name = match status {
+        2 => "UNKNOWN",
+        4 => "DEADLINE_EXCEEDED",
+        8 => "RESOURCE_EXHAUSTED",
+        12 => "UNIMPLEMENTED",
+        13 => "INTERNAL",
+        14 => "UNAVAILABLE",
+        15 => "DATA_LOSS",
+        _ => return None,
+    };
+    let host = case.origin();
+    let message = match request.grpc_message.is_empty() {
+        true => String::new(),
+        false => format!(": {}", request.grpc_message.trim_end_matches('.')),
+    };
+    let sentence = format!("The call {} ended with the gRPC status {name}{message}.", request.req_url);
+    let found = Found::degraded(Stage::Http, host.as_str(), sentence)
+        .check(format!(
+            "Look into the log of {host} for this call: the HTTP status {} says nothing of it.",
+            request.resp_status_code
+        ))
+        .costs(case.duration());
+    let found = found.shows_at(request, "grpcStatus", status, request.end_at);
+    Some(match request.grpc_message.is_empty() {
+        true => found.not_seen("the message of the status: it was empty, or `HeaderCapture::Values` was off"),
+        false => found.shows(request, "grpcMessage", &**request.grpc_message),
+    })
+}
+
+/// The server paused within the body of the response.
+pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| is_known(request.resp_recv_at))?;
+    let ran_out =
+        matches!(case.outcome, Outcome::TimedOut | Outcome::GivenUp) && !is_known(request.resp_body_end_at);
+    // A connection with many requests has too many operations to look at for each of them.
+    let is_own = |conn: &&TcpConnTrace| case.graph.is_only_on(&conn.trace_id);
+    let conn = case.conn.filter(|conn| is_own(conn) || (ran_out && request.proto_major < 2))?;
+    let (host, end) = (case.origin(), case.at(request.end_at)?);
+    let found = |time: i64| {
+        let sentence = format!(
+            "{host} paused for {} within the body of the response, of which {} bytes had come in the end.",
+            duration(time, false),
+            request.resp_content_len
+        );
+        Found::degraded(Stage::Http, host.as_str(), sentence)
+            .check(format!("Look at what {host} waited for while it sent {}.", request.req_url))
+            .costs(time)
+            .shows_at(request, "respRecvAt", request.resp_recv_at, request.resp_recv_at)
+    };
+    let ops = conn.socket_trace.as_ref().map(|ops| &ops.socket_ops).filter(|ops| ops.len() <= MAX_OPS);
+    let Some(ops) = ops else {
+        let info = conn.tcp_info.last().filter(|info| ran_out && info.event == TcpInfoEvent::Closing)?;
+        let silent = i64::from(info.last_data_recv_ms?).saturating_mul(1_000_000);
+        let time = silent.min(case.between(request.resp_recv_at, request.end_at));
+        return Some(found(time).shows_at(conn, "tcpInfo.lastDataRecvMs", info.last_data_recv_ms?, info.at));
+    };
+    let begin = case.at(request.resp_recv_at)?;
+    let reads = ops.iter().filter(|op| op.r#type == SocketOpType::Read && op.data_len > 0);
+    let reads = reads.filter_map(|op| Some((case.at(op.call_at)?, case.at(op.return_at)?, op)));
+    let reads: Vec<_> = reads.filter(|(_, end_of_read, _)| *end_of_read <= end).collect();
+    if ran_out {
+        let (_, last, op) = reads.last()?;
+        let time = end - begin.max(*last);
+        let value = format!("read of {} bytes, the last one", op.data_len);
+        return Some(found(time).shows_at(conn, "socketTrace.socketOps", value, op.return_at));
+    }
+    // A pause is compared with the other reads of the body.
+    const MIN_READS: usize = 8;
+    let mut waits: Vec<_> = reads
+        .iter()
+        .filter(|(_, end_of_read, _)| *end_of_read > begin)
+        .map(|(call, end_of_read, op)| (end_of_read - begin.max(*call), op))
+        .collect::<Vec<_>>();
+    waits.sort_unstable_by_key(|(wait, _)| *wait);
+    let [others @ .., (longest, op)] = &waits[..] else { return None };
+    let second = others.last().filter(|_| waits.len() >= MIN_READS)?.0;
+    if *longest < second.saturating_mul(3) || *longest < SCHEDULING {
+        return None;
+    }
+    let value = format!(
+        "read of {} bytes that waited {}, the next longest {}",
+        op.data_len,
+        duration(*longest, false),
+        duration(second, false)
+    );
+    Some(found(*longest).shows_at(conn, "socketTrace.socketOps", value, op.return_at))
+}
+
+/// Time ran out while the body of the request was sent.
+pub(super) fn upload_slow(case: &Case<'_>) -> Option<Found> {
+    let request =
+        sent_request(case).filter(|_| matches!(case.outcome, Outcome::TimedOut | Outcome::GivenUp))?;
+    let conn = case.conn.filter(|_| is_known(request.conn_acquired_at))?;
+    let time = case.between(request.conn_acquired_at, request.end_at);
+    let window_wait = request.window_wait_us.map_or(0, |us| i64::from(us.get()) * 1000);
+    if is_known(request.req_body_end_at) || is_known(request.resp_recv_at) || window_wait >= time / 2 {
+        return None;
+    }
+    let (host, taken) = (case.origin(), request.req_content_len);
+    let info = conn.tcp_info.last().filter(|info| info.event == TcpInfoEvent::Closing);
+    let micros =
+        |value: Option<u64>| value.and_then(|us| i64::try_from(us).ok()).unwrap_or(0).saturating_mul(1000);
+    let limited = info.map_or(0, |info| micros(info.rwnd_limited_us));
+    let busy = info.map_or(0, |info| micros(info.busy_time_us));
+    let (why, suggestion) = match info {
+        Some(_) if limited >= time / 2 => (
+            format!("{host} did not read it"),
+            format!("Look at what {host} does while it receives the body of {}.", request.req_url),
+        ),
+        Some(_) if busy < time / 4 => (
+            "the program gave it too slowly".to_owned(),
+            "Look at where the body of the request comes from.".to_owned(),
+        ),
+        Some(_) => (
+            "the network took it too slowly".to_owned(),
+            format!(
+                "Compare the size of the body with the bandwidth to {host}, and look for losses on the way."
+            ),
+        ),
+        None => (
+            "it was not sent faster".to_owned(),
+            format!("Compare the limit with the size of the body for {host}."),
+        ),
+    };
+    let sentence =
+        format!("Of the body of the request, {taken} bytes were taken in {}: {why}.", duration(time, false));
+    let found = Found::degraded(Stage::Http, host.as_str(), sentence).check(suggestion).costs(time).shows_at(
+        request,
+        "reqContentLen",
+        taken,
+        request.end_at,
+    );
+    Some(match info {
+        Some(info) => found.shows_at(conn, "tcpInfo.busyTimeUs", busy / 1000, info.at).shows_at(
+            conn,
+            "tcpInfo.rwndLimitedUs",
+            limited / 1000,
+            info.at,
+        ),
+        None => {
+            found.not_seen("whether the program, the network or the server was slow: TcpInfoProbe was off")
+        }
+    })
 }

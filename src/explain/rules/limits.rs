@@ -17,8 +17,8 @@ pub(super) fn caller_gave_up(case: &Case<'_>) -> Option<Found> {
     let time = duration(case.duration(), false);
     let (sentence, suggestion) = if request.accepted {
         (
-            format!("The client went away after {time}, before this server had answered the request."),
-            "Compare the time with the limit of that client, and look at what the answer waited for.",
+            format!("The served request was dropped after {time}, before it had been answered."),
+            "Compare the time with the limit of the client, and look at what the answer waited for.",
         )
     } else {
         (
@@ -27,14 +27,14 @@ pub(super) fn caller_gave_up(case: &Case<'_>) -> Option<Found> {
         )
     };
     let found = Found::failure(Stage::Http, case.origin(), sentence).symptom().check(suggestion);
-    let found = found.shows_at(request, "endReason", EndReason::Cancelled.as_str(), request.end_at);
+    let found = found.shows_at(request, "endReason", request.end_reason.as_ref()?.as_str(), request.end_at);
     Some(shows_phase(found, request))
 }
 
 pub(super) fn timed_out(case: &Case<'_>) -> Option<Found> {
     let request = case.request.filter(|_| case.outcome == Outcome::TimedOut)?;
     let sentence = format!(
-        "A time limit of the client ran out after {}, while the request {}.",
+        "A time limit ran out after {}, while the request {}.",
         duration(case.duration(), false),
         activity(case, request)
     );

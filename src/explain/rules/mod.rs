@@ -5,7 +5,9 @@
 
 mod dns;
 mod http;
+mod http2;
 mod limits;
+mod pool;
 mod process;
 mod proxy;
 mod tcp;
@@ -54,6 +56,7 @@ rules! {
     proxy::refused_connect: "proxy_refused_connect", "The proxy refused to open a tunnel.";
     proxy::socks_error: "proxy_socks_error", "The SOCKS proxy did not connect, or does not speak SOCKS5.";
     proxy::slow_tunnel: "proxy_slow_tunnel", "The proxy was slow to open a tunnel.";
+    http::stale_keep_alive: "http_stale_keep_alive", "The server closed an idle connection while a request was on its way.";
     tcp::refused: "tcp_refused", "Nothing listens on the port of the peer.";
     tcp::filtered: "tcp_filtered", "Nothing answers the attempt to connect.";
     tls::not_tls: "tls_not_tls", "The server does not speak TLS.";
@@ -71,6 +74,24 @@ rules! {
     tls::large_hello_dropped: "tls_large_hello_dropped", "A ClientHello that is longer than a segment is lost.";
     tls::no_answer: "tls_no_answer", "The server accepted the connection, and did not answer the ClientHello.";
     tls::never_resumes: "tls_never_resumes", "No TLS session is resumed, which costs a round trip for each connection.";
+    http2::goaway: "http2_goaway", "The server shut the HTTP/2 connection down.";
+    http2::stream_reset: "http2_stream_reset", "The server reset the HTTP/2 stream of the request.";
+    http2::flow_control: "http2_flow_control", "The body of the request waited for windows of the server.";
+    http::closed_without_response: "http_closed_without_response", "The server closed the connection instead of answering.";
+    http::truncated: "http_truncated", "The response was cut off within its body.";
+    http::headers_too_large: "http_headers_too_large", "A head is larger than the other side accepts.";
+    http::protocol_error: "http_protocol_error", "The response is not valid HTTP.";
+    http::early_response: "http_early_response", "The server refused the request before it had the whole body.";
+    http::redirect_loop: "http_redirect_loop", "Redirects lead in a circle, or there are too many.";
+    http::redirect_detour: "http_redirect_detour", "Several redirects in a row precede the answer.";
+    http::throttled: "http_throttled", "The server gets too many requests, is overloaded or in maintenance.";
+    http::gateway_error: "http_gateway_error", "A gateway got no answer from the server behind it.";
+    http::grpc_error: "grpc_error", "A gRPC call failed on the server or on the way to it.";
+    http::expect_wait: "http_expect_wait", "The client waited in vain for 100 Continue.";
+    http::upload_slow: "http_upload_slow", "Time ran out while the body of the request was sent.";
+    http::body_stalls: "http_body_stalls", "The server paused within the body of the response.";
+    pool::wait: "pool_wait", "All connections to the host were in use.";
+    pool::not_reused: "pool_not_reused", "Each connection to an address serves one request.";
     http::server_slow: "http_server_slow", "The server took far longer for its response than it usually does, or sent none.";
     limits::timeout_below_normal: "timeout_below_normal", "A time limit is shorter than what the host usually takes.";
     limits::caller_gave_up: "caller_gave_up", "The program gave the request up, or the client of a served one went away.";

@@ -1,0 +1,126 @@
+//! Causes in the client's pool of connections.
+
+use super::http::{HEADERS_OFF, is_known, sent_request};
+use crate::{
+    explain::{
+        case::{Case, MAX_RELATED, peer},
+        finding::Outcome,
+        found::{Found, Stage},
+    },
+    readable::duration,
+    record::{EndReason, HttpReqTrace},
+};
+
+/// The request waited until another one had ended, and dialed no connection itself.
+pub(super) fn wait(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|_| case.dials.is_empty() && case.attempts.is_empty())?;
+    let (sent, host) = (case.at(request.req_sent_at)?, case.origin());
+    let found = |sentence: String, time: i64| {
+        Found::degraded(Stage::Http, host.as_str(), sentence).costs(time).check(format!(
+            "Raise the limit of connections to {host} (`max_conns_per_host`), use HTTP/2, or make fewer requests at once."
+        ))
+    };
+    if let Some(acquired) = case.at(request.conn_acquired_at) {
+        let conn = case.conn.filter(|_| request.proto_major < 2)?; // streams of HTTP/2 share a connection
+        let last = case.hosts.last_use(conn, acquired)?;
+        let ended = case.at(last.end_at).filter(|end| *end > sent)?;
+        let wait = ended - sent.max(case.at(last.conn_acquired_at)?);
+        let sentence = format!(
+            "The request waited {} for a connection to {host}: all were in use, this one until {} {} had ended.",
+            duration(wait, false),
+            last.req_method,
+            last.req_url
+        );
+        let found = found(sentence, wait).shows_at(last, "endAt", last.end_at, last.end_at);
+        return Some(found.shows_at(
+            request,
+            "connAcquiredAt",
+            request.conn_acquired_at,
+            request.conn_acquired_at,
+        ));
+    }
+    let ended = matches!(case.outcome, Outcome::TimedOut | Outcome::GivenUp | Outcome::Failed);
+    if !ended || !request.tcp_conn.is_undefined() || !is_known(request.end_at) {
+        return None;
+    }
+    let holder = case.hosts.holder(request, sent, case.at(request.end_at)?)?;
+    let wait = case.duration();
+    let sentence = format!(
+        "The request waited {} for a connection to {host} and got none: all were in use, one the whole time by {} {}.",
+        duration(wait, false),
+        holder.req_method,
+        holder.req_url
+    );
+    let found =
+        found(sentence, wait).shows_at(request, "reqSentAt", request.req_sent_at, request.req_sent_at);
+    Some(found.shows_at(holder, "connAcquiredAt", holder.conn_acquired_at, holder.conn_acquired_at))
+}
+
+/// One connection after the other to the same address serves a single request.
+pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
+    const MIN_COUNT: usize = 3;
+    // Through a proxy, each target has connections of its own.
+    let request = sent_request(case).filter(|request| request.network_proxy.is_empty())?;
+    let conn = case.conn.filter(|conn| case.attempts.iter().any(|own| std::ptr::eq(*own, *conn)))?;
+    let (address, dial) = (peer(conn), *case.dials.last()?);
+    let closed = case.hosts.closed_conns(&dial.dst_address).filter(|closed| closed.reused == 0)?;
+    let (begin, end) = (case.at(request.req_sent_at)?, case.at(request.end_at)?);
+    let mut next = begin;
+    let earlier = closed.single_before(begin).iter().rev().take(MAX_RELATED);
+    let one_by_one = earlier.filter(|(use_end, conn)| {
+        let is_closed = case.at(conn.conn_close_at).is_some_and(|closed| closed <= end);
+        let is_before = is_closed && *use_end <= next;
+        if let Some(begin) = case.at(conn.handshake_begin_at).filter(|_| is_before) {
+            next = begin;
+        }
+        is_before
+    });
+    let conns: Vec<_> = one_by_one.map(|(_, conn)| *conn).collect();
+    let last = conns.first().filter(|_| conns.len() >= MIN_COUNT)?;
+    let last_request = case.hosts.last_use(last, begin)?;
+    let (why, suggestion) = match last.end_reason.as_ref()? {
+        EndReason::Closed | EndReason::PeerClosed if asks_to_close(last_request) => (
+            format!("{address} asks for it (Connection: close)"),
+            format!("Let {address} keep connections open (keep-alive)."),
+        ),
+        EndReason::PeerClosed => (
+            format!("{address} closes them"),
+            format!("Let {address} keep connections open (keep-alive), and for longer than the time between requests."),
+        ),
+        EndReason::IdleLimit => (
+            "the pool closes them because too many are idle, or for too long".to_owned(),
+            "Raise the limits of idle connections and their idle timeout in the client.".to_owned(),
+        ),
+        EndReason::Closed => (
+            "this side closes them".to_owned(),
+            "Keep one client for all requests, leave `Connection: close` out, and read responses to their end.".to_owned(),
+        ),
+        _ => return None,
+    };
+    let time = case.between(dial.dial_begin_at, request.conn_acquired_at);
+    let sentence = format!(
+        "Connections to {address} are not reused, because {why}: {} in a row served one request each, and this one took {}.",
+        conns.len(),
+        duration(time, false)
+    );
+    let found = Found::degraded(Stage::Http, address.as_str(), sentence).check(suggestion).costs(time);
+    let found = found.shows_at(dial, "dialBeginAt", dial.dial_begin_at, dial.dial_begin_at);
+    let found = match asks_to_close(last_request) {
+        true => found.shows(last_request, "respHeader.connection", "close"),
+        false if last_request.resp_header.is_empty() => {
+            found.not_seen(format!("whether {address} asked for it (Connection: close): {HEADERS_OFF}"))
+        }
+        false => found,
+    };
+    let shown = conns.iter().take(MIN_COUNT);
+    Some(shown.fold(found, |found, conn| {
+        let reason = conn.end_reason.as_ref().map_or("", |reason| reason.as_str());
+        found.shows_at(*conn, "endReason", reason, conn.conn_close_at)
+    }))
+}
+
+/// Returns `true` if the recorded header of the response says that its connection is to be closed.
+fn asks_to_close(request: &HttpReqTrace) -> bool {
+    let field = request.resp_header.get("connection");
+    field.is_some_and(|field| field.field_val.eq_ignore_ascii_case("close"))
+}
