@@ -164,7 +164,7 @@ impl Host {
         if self.conns > 0 {
             let reused = (self.with_conn - self.conns) * 100 / self.with_conn;
             line.item(Style::Plain, readable::count(self.conns, "connection"));
-            line.word(Style::Dim, format!("reused by {reused} % of the requests"));
+            line.push(Style::Dim, format!(", reused by {reused} % of the requests"));
         }
         if self.resets > 0 {
             line.item(Style::Warn, format!("{} reset", self.resets));
