@@ -93,6 +93,12 @@ impl<'a> Case<'a> {
                 outcome(conn.end_reason.as_ref(), conn.failure.as_ref(), error)
             }
         };
+        // The connection was made, but not what it was made for.
+        let failed = case.tunnels.iter().find(|tunnel| !tunnel.handshake_err.is_empty());
+        if let Some(tunnel) = failed.filter(|_| case.outcome == Outcome::Succeeded) {
+            let error = &tunnel.handshake_err;
+            case.outcome = outcome(tunnel.end_reason.as_ref(), tunnel.failure.as_ref(), error);
+        }
         case
     }
 

@@ -1,8 +1,8 @@
 //! [`UsualTimes`]: how long each phase usually takes for a host, according to the trace itself.
 //!
-//! "Slow" means nothing without a comparison. The rules compare a phase with the same phase of the trace's other requests
-//! to the same host. The index is built when a rule first asks for it, in time linear in the size of the trace apart from
-//! sorting, and a question costs a binary search.
+//! "Slow" means nothing without a comparison. The rules compare a phase with the same phase of the trace's other
+//! requests to the same host. The index is built when a rule first asks for it, in time linear in the size of the trace
+//! apart from sorting, and a question costs a binary search.
 
 use super::case::{host_of, host_of_url};
 use crate::{
@@ -56,12 +56,12 @@ pub(super) struct Usual<'a> {
 pub(super) const SCHEDULING: i64 = 100_000_000;
 
 impl Usual<'_> {
-    /// Returns `true` if a duration is above the spread of the others: three times the median, twice what nine of ten take,
-    /// and more than the scheduler of a busy machine adds.
+    /// Returns `true` if a duration is above the spread of the others: three times the median, twice what nine of ten
+    /// take, and more than the scheduler of a busy machine adds.
     pub(super) fn is_exceeded_by(&self, nanos: i64) -> bool {
         nanos >= self.median.saturating_mul(3)
             && nanos >= self.high.saturating_mul(2)
-            && nanos - self.median >= SCHEDULING
+            && nanos.saturating_sub(self.median) >= SCHEDULING
     }
 }
 

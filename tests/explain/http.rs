@@ -288,9 +288,7 @@ async fn redirects_in_a_circle() {
 async fn several_redirects_in_a_row() {
     let sink = TraceSink::new();
     let web = Web::start(async |request: ReceivedRequest| match request.path().len() {
-        length @ ..4 => {
-            redirect(302, &"/".repeat(1).chars().chain("x".repeat(length).chars()).collect::<String>())
-        }
+        length @ ..4 => redirect(302, &format!("/{}", "x".repeat(length))),
         _ => reply("hello"),
     });
     let trace = trace_of(&sink, &client(&sink).build().unwrap(), &web.url("/")).await;

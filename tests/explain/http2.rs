@@ -18,7 +18,8 @@ use test_support::{
 };
 use tower::Layer as _;
 
-/// What a server takes before it refuses a request or allows more of it, so that this is a large part of the request's time.
+/// What a server takes before it refuses a request or allows more of it, so that this is a large part of the request's
+/// time.
 const SLOW: Duration = Duration::from_millis(50);
 
 /// The frames with which a server begins: SETTINGS, empty.

@@ -8,6 +8,7 @@ mod http;
 mod http2;
 mod pool;
 mod proxy;
+mod server;
 mod tcp;
 mod tls;
 
@@ -95,8 +96,8 @@ fn client(sink: &TraceSink) -> ClientBuilder {
     Client::builder(sink).nameservers([] as [std::net::SocketAddr; 0])
 }
 
-/// Starts a server with TLS that takes 40 ms before it answers the ClientHello of each connection but the first, so that
-/// what a connection costs is a large part of a request, however busy the machine is.
+/// Starts a server with TLS that takes 40 ms before it answers the ClientHello of each connection but the first, so
+/// that what a connection costs is a large part of a request, however busy the machine is.
 fn slow_tls(
     config: rustls::ServerConfig,
     script: impl AsyncFn(Conn) -> io::Result<()> + Send + 'static,

@@ -75,7 +75,8 @@ async fn one_by_one(server_closes: bool, configure: impl FnOnce(ClientBuilder) -
 
 #[tokio::test]
 async fn connections_that_serve_one_request_each() {
-    let cases: [(bool, fn(ClientBuilder) -> ClientBuilder, &str); 3] = [
+    type Configure = fn(ClientBuilder) -> ClientBuilder;
+    let cases: [(bool, Configure, &str); 3] = [
         (true, |builder| builder, "asks for it (Connection: close)"),
         (false, |builder| builder.keep_alive(false), "this side closes them"),
         (false, |builder| builder.max_idle_conns(0), "the pool closes them"),

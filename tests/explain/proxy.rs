@@ -1,12 +1,14 @@
 //! Proxies that cannot be reached, refuse or are slow.
 
-use crate::{client, quoted, root, trace_of};
+use crate::{client, only_verdict, quoted, root, trace_of};
 use futures_util::future::join_all;
 use nettrace::{NetTrace, TraceSink, client::ClientBuilder, explain::Severity, proxy::Proxy, tls::Roots};
 use std::{io, time::Duration};
 use test_support::{
+    lab::{Hook, Ns},
     pki::Authority,
     raw::{Conn, Refused, Server},
+    require::require_lab,
     web::Web,
 };
 
@@ -35,6 +37,23 @@ async fn a_proxy_that_does_not_run() {
         let root = root(&through(&proxy, "http://web.test/", |builder| builder).await, "proxy_unreachable");
         assert_eq!((root.about.as_str(), quoted(&root, "failure")), (&*proxy, "connection_refused"));
         assert_eq!(quoted(&root, "dstAddress"), refused.addr.to_string());
+    }
+}
+
+/// A firewall drops what is sent to the proxy. The limit is that of the handshake, or that of the whole request.
+#[test]
+fn a_proxy_that_does_not_answer() {
+    require_lab!();
+    let ns = Ns::new();
+    ns.nft(Hook::Input, "tcp dport 3128 drop");
+    let configures: [fn(ClientBuilder, Duration) -> ClientBuilder; 2] =
+        [ClientBuilder::tcp_handshake_timeout, ClientBuilder::timeout];
+    for configure in configures {
+        let limit = Duration::from_millis(100);
+        let configure = |builder| configure(builder, limit);
+        let trace = ns.block_on(through("http://127.0.0.1:3128", "http://web.test/", configure));
+        let root = root(&trace, "proxy_unreachable");
+        assert!(root.sentence.contains("did not answer at 127.0.0.1:3128 within"), "{}", root.sentence);
     }
 }
 
@@ -115,6 +134,9 @@ async fn a_proxy_that_opens_no_tunnel_in_time() {
             let trace = through(&proxy, "https://web.test/", |builder| configure(builder, limit)).await;
             let root = root(&trace, "proxy_slow_tunnel");
             assert!(["timeout", "cancelled"].contains(&quoted(&root, field)), "{root}");
+            let symptom = only_verdict(&trace).findings.pop().unwrap();
+            let doing = format!("while the request waited for the proxy {proxy} to open a tunnel.");
+            assert!(symptom.sentence.ends_with(&doing), "{symptom}");
         }
     }
 }

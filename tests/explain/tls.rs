@@ -1,12 +1,14 @@
 //! Handshakes that fail.
 
 use crate::{client, explained, only_verdict, quoted, root, slow_tls, trace_of};
+use hyper_util::client::legacy::connect::HttpConnector;
 use nettrace::{
     NetTrace, TraceSink,
     client::ClientBuilder,
-    explain::Severity,
+    connect::TraceConnectLayer,
+    explain::{Outcome, Severity},
     linux::TcpInfoProbe,
-    tls::{ClientCertificate, Roots},
+    tls::{ClientCertificate, Roots, TraceTlsLayer},
 };
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use rustls::{ClientConfig, ServerConfig, server::NoServerSessionStorage, version};
@@ -19,6 +21,7 @@ use test_support::{
     require::require_lab,
     web::{Web, reply},
 };
+use tower::{Layer as _, ServiceExt as _};
 
 /// Requests `https://web.test/` of a server with this configuration, and returns the trace.
 async fn requested(
@@ -285,6 +288,8 @@ async fn a_server_that_does_not_answer_the_hello() {
     assert!(quoted(&root, "tcpInfo.bytesAcked").parse::<u64>().unwrap() > sent, "{root}");
     assert_eq!(root.severity, Severity::Failure);
     assert!(root.not_seen.is_empty());
+    let symptom = only_verdict(&trace).findings.pop().unwrap();
+    assert!(symptom.sentence.ends_with("did the TLS handshake with 127.0.0.1."), "{symptom}");
 }
 
 /// The server's firewall drops segments of full size.
@@ -348,4 +353,20 @@ async fn sessions_that_are_resumed_are_healthy() {
         let has_it = |code: &str| explained(&trace).findings.iter().any(|finding| finding.code == code);
         assert!(trace.tls_tunnels.iter().any(|tunnel| tunnel.did_resume) && !has_it("tls_never_resumes"));
     }
+}
+
+/// Without requests, the verdict is about the dial.
+#[tokio::test]
+async fn a_handshake_of_a_program_that_makes_no_requests() {
+    let (sink, stranger) = (TraceSink::new(), Authority::new("somebody"));
+    let addr = pki::serve_tls_echo(stranger.issue(&["127.0.0.1"]).server()).await;
+    let tls = TraceTlsLayer::builder(&sink).roots(roots(&authority())).build();
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    let connector = tls.layer(TraceConnectLayer::new(&sink).layer(connector));
+    assert!(connector.oneshot(format!("https://{addr}/").parse::<http::Uri>().unwrap()).await.is_err());
+    let trace = sink.snapshot("");
+    let verdict = only_verdict(&trace);
+    assert_eq!((verdict.subject, verdict.outcome), (trace.dials[0].trace_id.clone(), Outcome::Failed));
+    root(&trace, "tls_unknown_authority");
 }

@@ -7,13 +7,19 @@ use crate::{
         found::{Found, Stage},
         usual::{Phase, SCHEDULING},
     },
-    readable::duration,
+    readable::{duration, shortened},
     record::{Failure, HttpReqTrace, SocketOpType, TcpConnTrace, TcpInfo, TcpInfoEvent, Timestamp},
 };
+use std::borrow::Cow;
 
 /// Returns the request of a case, unless this side answered it.
 pub(super) fn sent_request<'a>(case: &Case<'a>) -> Option<&'a HttpReqTrace> {
     case.request.filter(|request| !request.accepted)
+}
+
+/// Returns the URL of a request, cut if it is longer than URLs usually are.
+pub(super) fn url(request: &HttpReqTrace) -> Cow<'_, str> {
+    shortened(&request.req_url)
 }
 
 pub(super) fn is_known(time: Timestamp) -> bool {
@@ -32,7 +38,8 @@ pub(super) fn server_slow(case: &Case<'_>) -> Option<Found> {
         Found::degraded(Stage::Http, host.as_str(), sentence)
             .check(format!(
                 "Look at what {host} did for {} {} in this time, and at its load.",
-                request.req_method, request.req_url
+                request.req_method,
+                url(request)
             ))
             .costs(wait)
             .shows_at(request, "reqBodyEndAt", request.req_body_end_at, request.req_body_end_at)
@@ -70,8 +77,8 @@ pub(super) fn server_slow(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// Returns the last reading of `TCP_INFO`, and how many bytes the peer has acknowledged, if these are all that were sent.
-/// The SYN counts as a byte, and so does the FIN once it is acknowledged.
+/// Returns the last reading of `TCP_INFO`, and how many bytes the peer has acknowledged, if these are all that were
+/// sent. The SYN counts as a byte, and so does the FIN once it is acknowledged.
 pub(super) fn acknowledged(conn: &TcpConnTrace) -> Option<(&TcpInfo, u64)> {
     let info = conn.tcp_info.last().filter(|info| info.event == TcpInfoEvent::Closing)?;
     let acked = info.bytes_acked.filter(|acked| *acked > conn.total_sent_bytes)?;
@@ -158,7 +165,8 @@ pub(super) fn closed_without_response(case: &Case<'_>) -> Option<Found> {
     let found = Found::failure(Stage::Http, address.as_str(), sentence)
         .check(format!(
             "Look into the log of {address} for a crash, a limit or a restart while it served {} {}.",
-            request.req_method, request.req_url
+            request.req_method,
+            url(request)
         ))
         .costs(case.between(request.conn_acquired_at, request.end_at));
     let found = found.shows_at(request, "failure", Failure::EofError.as_str(), request.end_at);
@@ -197,8 +205,7 @@ pub(super) fn protocol_error(case: &Case<'_>) -> Option<Found> {
     let request = sent_request(case).filter(|request| request.failure == Some(Failure::HttpProtocolError))?;
     let conn = case.conn.filter(|_| is_known(request.conn_acquired_at) && !is_head_too_large(request))?;
     let address = peer(conn);
-    let sentence =
-        format!("{address} answered {} {} with invalid HTTP.", request.req_method, request.req_url);
+    let sentence = format!("{address} answered {} {} with invalid HTTP.", request.req_method, url(request));
     let found = Found::failure(Stage::Http, address.as_str(), sentence).check(format!(
         "Check that {address} is an HTTP server for this scheme and version of HTTP, and capture what it sends."
     ));
@@ -310,9 +317,9 @@ pub(super) fn redirect_loop(case: &Case<'_>) -> Option<Found> {
     let found = match again {
         Some(_) => {
             let sentence =
-                format!("{host} redirects in a circle: {} redirects to itself in the end.", request.req_url);
+                format!("{host} redirects in a circle: {} redirects to itself in the end.", url(request));
             Found::failure(Stage::Http, host.as_str(), sentence).check(
-                "Look at what the server decides the redirect by: cookies, the scheme behind a gateway, or the host name.",
+                "Look at what the server decides the redirect by: cookies, the scheme before a gateway, or the host.",
             )
         }
         None => {
@@ -332,6 +339,7 @@ pub(super) fn redirect_loop(case: &Case<'_>) -> Option<Found> {
 /// Several redirects in a row before the answer. One or two, to HTTPS and to another name, are usual.
 pub(super) fn redirect_detour(case: &Case<'_>) -> Option<Found> {
     const MIN_HOPS: usize = 3;
+    const MAX_SHOWN: usize = 8;
     let request = sent_request(case).filter(|request| !(300..400).contains(&request.resp_status_code))?;
     let hops: Vec<_> = hops(case, request).collect();
     let first = hops.last().filter(|_| hops.len() >= MIN_HOPS && case.outcome == Outcome::Succeeded)?;
@@ -339,14 +347,14 @@ pub(super) fn redirect_detour(case: &Case<'_>) -> Option<Found> {
     let sentence = format!(
         "{} redirects led from {} to {}, which took {}.",
         hops.len(),
-        first.req_url,
-        request.req_url,
+        url(first),
+        url(request),
         duration(time, false)
     );
     let found = Found::degraded(Stage::Http, case.origin(), sentence)
-        .check(format!("Request {} directly.", request.req_url))
+        .check(format!("Request {} directly.", url(request)))
         .costs(time);
-    let found = hops.iter().rev().fold(found, |found, hop| {
+    let found = hops.iter().rev().take(MAX_SHOWN).fold(found, |found, hop| {
         found.shows_at(*hop, "respStatusCode", hop.resp_status_code, hop.resp_recv_at)
     });
     Some(found.shows_at(request, "prevHop", &*request.prev_hop, request.req_sent_at))
@@ -408,7 +416,7 @@ pub(super) fn gateway_error(case: &Case<'_>) -> Option<Found> {
     let found = Found::degraded(Stage::Http, host.as_str(), sentence)
         .check(format!(
             "Look at the servers behind the gateway of {host}, and into its log for {}.",
-            request.req_url
+            url(request)
         ))
         .costs(case.duration());
     let found = found.shows_at(request, "respStatusCode", status, request.resp_recv_at);
@@ -443,7 +451,7 @@ pub(super) fn grpc_error(case: &Case<'_>) -> Option<Found> {
         true => String::new(),
         false => format!(": {}", request.grpc_message.trim_end_matches('.')),
     };
-    let sentence = format!("The call {} ended with the gRPC status {name}{message}.", request.req_url);
+    let sentence = format!("The call {} ended with the gRPC status {name}{message}.", url(request));
     let found = Found::degraded(Stage::Http, host.as_str(), sentence)
         .check(format!(
             "Look into the log of {host} for this call: the HTTP status {} says nothing of it.",
@@ -473,7 +481,7 @@ pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
             request.resp_content_len
         );
         Found::degraded(Stage::Http, host.as_str(), sentence)
-            .check(format!("Look at what {host} waited for while it sent {}.", request.req_url))
+            .check(format!("Look at what {host} waited for while it sent {}.", url(request)))
             .costs(time)
             .shows_at(request, "respRecvAt", request.resp_recv_at, request.resp_recv_at)
     };
@@ -490,7 +498,7 @@ pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
     let reads: Vec<_> = reads.filter(|(_, end_of_read, _)| *end_of_read <= end).collect();
     if ran_out {
         let (_, last, op) = reads.last()?;
-        let time = end - begin.max(*last);
+        let time = end.saturating_sub(begin.max(*last));
         let value = format!("read of {} bytes, the last one", op.data_len);
         return Some(found(time).shows_at(conn, "socketTrace.socketOps", value, op.return_at));
     }
@@ -499,7 +507,7 @@ pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
     let mut waits: Vec<_> = reads
         .iter()
         .filter(|(_, end_of_read, _)| *end_of_read > begin)
-        .map(|(call, end_of_read, op)| (end_of_read - begin.max(*call), op))
+        .map(|(call, end_of_read, op)| (end_of_read.saturating_sub(begin.max(*call)), op))
         .collect::<Vec<_>>();
     waits.sort_unstable_by_key(|(wait, _)| *wait);
     let [others @ .., (longest, op)] = &waits[..] else { return None };
@@ -535,7 +543,7 @@ pub(super) fn upload_slow(case: &Case<'_>) -> Option<Found> {
     let (why, suggestion) = match info {
         Some(_) if limited >= time / 2 => (
             format!("{host} did not read it"),
-            format!("Look at what {host} does while it receives the body of {}.", request.req_url),
+            format!("Look at what {host} does while it receives the body of {}.", url(request)),
         ),
         Some(_) if busy < time / 4 => (
             "the program gave it too slowly".to_owned(),

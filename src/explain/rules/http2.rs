@@ -135,7 +135,8 @@ pub(super) fn flow_control(case: &Case<'_>) -> Option<Found> {
     );
     let found = Found::degraded(Stage::Http, address.as_str(), sentence)
         .check(format!(
-            "Look at how fast {address} reads the body, and raise its windows if the path is long (SETTINGS_INITIAL_WINDOW_SIZE)."
+            "Look at how fast {address} reads the body, and raise its windows if the path is long \
+             (SETTINGS_INITIAL_WINDOW_SIZE)."
         ))
         .costs(wait)
         .shows(request, "windowWaitUs", wait / 1000);

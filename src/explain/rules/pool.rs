@@ -1,6 +1,6 @@
 //! Causes in the client's pool of connections.
 
-use super::http::{HEADERS_OFF, is_known, sent_request};
+use super::http::{HEADERS_OFF, is_known, sent_request, url};
 use crate::{
     explain::{
         case::{Case, MAX_RELATED, peer},
@@ -17,19 +17,20 @@ pub(super) fn wait(case: &Case<'_>) -> Option<Found> {
     let (sent, host) = (case.at(request.req_sent_at)?, case.origin());
     let found = |sentence: String, time: i64| {
         Found::degraded(Stage::Http, host.as_str(), sentence).costs(time).check(format!(
-            "Raise the limit of connections to {host} (`max_conns_per_host`), use HTTP/2, or make fewer requests at once."
+            "Raise the limit of connections to {host} (`max_conns_per_host`), use HTTP/2, or make fewer requests at \
+             once."
         ))
     };
     if let Some(acquired) = case.at(request.conn_acquired_at) {
         let conn = case.conn.filter(|_| request.proto_major < 2)?; // streams of HTTP/2 share a connection
         let last = case.hosts.last_use(conn, acquired)?;
         let ended = case.at(last.end_at).filter(|end| *end > sent)?;
-        let wait = ended - sent.max(case.at(last.conn_acquired_at)?);
+        let wait = ended.saturating_sub(sent.max(case.at(last.conn_acquired_at)?));
         let sentence = format!(
             "The request waited {} for a connection to {host}: all were in use, this one until {} {} had ended.",
             duration(wait, false),
             last.req_method,
-            last.req_url
+            url(last)
         );
         let found = found(sentence, wait).shows_at(last, "endAt", last.end_at, last.end_at);
         return Some(found.shows_at(
@@ -49,7 +50,7 @@ pub(super) fn wait(case: &Case<'_>) -> Option<Found> {
         "The request waited {} for a connection to {host} and got none: all were in use, one the whole time by {} {}.",
         duration(wait, false),
         holder.req_method,
-        holder.req_url
+        url(holder)
     );
     let found =
         found(sentence, wait).shows_at(request, "reqSentAt", request.req_sent_at, request.req_sent_at);
@@ -85,7 +86,9 @@ pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
         ),
         EndReason::PeerClosed => (
             format!("{address} closes them"),
-            format!("Let {address} keep connections open (keep-alive), and for longer than the time between requests."),
+            format!(
+                "Let {address} keep connections open for longer than the time between requests (keep-alive)."
+            ),
         ),
         EndReason::IdleLimit => (
             "the pool closes them because too many are idle, or for too long".to_owned(),
@@ -93,13 +96,15 @@ pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
         ),
         EndReason::Closed => (
             "this side closes them".to_owned(),
-            "Keep one client for all requests, leave `Connection: close` out, and read responses to their end.".to_owned(),
+            "Keep one client for all requests, omit `Connection: close`, and read responses to their end."
+                .to_owned(),
         ),
         _ => return None,
     };
     let time = case.between(dial.dial_begin_at, request.conn_acquired_at);
     let sentence = format!(
-        "Connections to {address} are not reused, because {why}: {} in a row served one request each, and this one took {}.",
+        "Connections to {address} are not reused, because {why}: {} in a row served one request each, and this one \
+         took {}.",
         conns.len(),
         duration(time, false)
     );

@@ -10,7 +10,7 @@ use crate::{
         hosts::is_not_yet_valid,
     },
     readable::duration,
-    record::{Failure, PeerCert, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace},
+    record::{Failure, PeerCert, TcpConnTrace, TcpInfoEvent, Text, Timestamp, TlsTunnelTrace},
 };
 
 /// Returns the tunnel of this side that failed.
@@ -347,8 +347,8 @@ pub(super) fn client_certificate(case: &Case<'_>) -> Option<Found> {
     Some(failure(case, tunnel, name.as_str(), sentence, suggestion))
 }
 
-/// Every handshake of TLS 1.2 with the server is a full one, which takes a round trip more than a resumed one. In TLS 1.3
-/// both take the same number.
+/// Every handshake of TLS 1.2 with the server is a full one, which takes a round trip more than a resumed one. In TLS
+/// 1.3 both take the same number.
 pub(super) fn never_resumes(case: &Case<'_>) -> Option<Found> {
     const MIN_COUNT: usize = 3;
     let is_own = |tunnel: &&&TlsTunnelTrace| {
@@ -370,16 +370,16 @@ pub(super) fn never_resumes(case: &Case<'_>) -> Option<Found> {
     );
     let found = Found::degraded(Stage::Tls, name.as_str(), sentence)
         .check(format!(
-            "Let {name} keep sessions or issue tickets that all of its servers know, and share one TLS configuration in \
-             the client."
+            "Let {name} keep sessions or issue tickets that all of its servers know, and share one TLS configuration \
+             in the client."
         ))
         .costs(time / 2);
     let found = found.shows_at(tunnel, "didResume", false, tunnel.handshake_end_at);
     Some(found.shows_at(*last, "didResume", false, last.handshake_end_at))
 }
 
-/// Returns the tunnel in whose handshake the connection of the case had not received a single byte, with the bytes sent.
-fn unanswered<'a>(case: &Case<'a>) -> Option<(&'a TlsTunnelTrace, &'a crate::record::TcpConnTrace)> {
+/// Returns the tunnel whose handshake failed before its connection had received a single byte, with the connection.
+fn unanswered<'a>(case: &Case<'a>) -> Option<(&'a TlsTunnelTrace, &'a TcpConnTrace)> {
     let tunnel = failed(case).filter(|tunnel| tunnel.cipher_suite == 0 && tunnel.alert.is_empty())?;
     let conn = case.trace().tcp_conns.get(&tunnel.tcp_conn)?;
     (conn.total_recv_bytes == 0 && conn.total_sent_bytes > 0 && !conn.bytes_unobserved)
@@ -396,8 +396,8 @@ pub(super) fn large_hello_dropped(case: &Case<'_>) -> Option<Found> {
     }
     let (name, bytes) = (name(case, tunnel), conn.total_sent_bytes);
     let sentence = format!(
-        "The ClientHello to {name} has {bytes} bytes, more than a segment of {mss}, and is lost on the way however often \
-         it is sent."
+        "The ClientHello to {name} has {bytes} bytes, more than a segment of {mss}, and is lost on the way however \
+         often it is sent."
     );
     let found = Found::failure(Stage::Tls, name.as_str(), sentence)
         .check(format!(
