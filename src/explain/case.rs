@@ -1,6 +1,11 @@
 //! [`Case`]: a request with everything that belongs to it, as the rules see it.
 
-use super::{finding::Outcome, hosts::HostIndex, usual::UsualTimes};
+use super::{
+    finding::Outcome,
+    host_name::{host_of, host_of_url},
+    hosts::HostIndex,
+    usual::UsualTimes,
+};
 use crate::{
     graph::{ConnSource, TraceGraph},
     record::{
@@ -208,21 +213,6 @@ fn outcome(reason: Option<&EndReason>, failure: Option<&Failure>, error: &str) -
         (None, None) => Outcome::Running,
         (Some(_), None) => Outcome::Succeeded,
     }
-}
-
-/// Returns the host of `host:port`, without the brackets of an IPv6 address.
-pub(super) fn host_of(target: &str) -> &str {
-    without_brackets(target.rsplit_once(':').map_or(target, |(host, _)| host))
-}
-
-/// Returns the host of a URL, without the brackets of an IPv6 address.
-pub(super) fn host_of_url(url: &str) -> Text {
-    let url = url.parse::<http::Uri>().ok();
-    url.and_then(|url| url.host().map(|host| without_brackets(host).into())).unwrap_or_default()
-}
-
-fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Returns the address of a connection's peer.

@@ -36,6 +36,7 @@
 mod case;
 mod finding;
 mod found;
+mod host_name;
 mod hosts;
 mod rank;
 mod rules;

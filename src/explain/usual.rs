@@ -4,7 +4,7 @@
 //! requests to the same host. The index is built when a rule first asks for it, in time linear in the size of the trace
 //! apart from sorting, and a question costs a binary search.
 
-use super::case::{host_of, host_of_url};
+use super::host_name::{host_of, host_of_url};
 use crate::{
     graph::TraceGraph,
     record::{EndReason, HttpReqTrace, Record, Timestamp, TraceId},
