@@ -2,6 +2,7 @@
 //! links.
 #![cfg(all(
     feature = "client",
+    feature = "explain",
     feature = "reqwest",
     feature = "ring",
     feature = "server",
@@ -70,6 +71,20 @@ fn websocket_writes_a_complete_trace() {
 #[test]
 fn server_writes_a_complete_trace() {
     assert_trace("server", Expected { methods: &["POST", "POST"], tunnels: 1, accepted: true });
+}
+
+/// A screen is enough to see what is wrong with each of three dependencies.
+#[test]
+fn incident_names_the_cause_of_each_dependency() {
+    let trace = run("incident");
+    check::running(&trace);
+    let explanation = nettrace::explain::explain(&trace);
+    let roots: Vec<_> =
+        explanation.findings.iter().map(|finding| (finding.code.as_str(), finding.count)).collect();
+    // Behind them it may say that connections are not reused, which is so here.
+    assert_eq!(roots[..3], [("tls_expired", 30), ("tcp_reset", 6), ("dns_first_server_dead", 30)]);
+    let screen = format!("{}\n{explanation}", nettrace::view::summary(&trace));
+    assert!(screen.lines().count() < 50, "{screen}");
 }
 
 #[track_caller]

@@ -1,7 +1,9 @@
 //! [`Case`]: a request with everything that belongs to it, as the rules see it.
 
 use super::{
+    dns_exchange::{Exchange, Server},
     finding::Outcome,
+    history::History,
     host_name::{host_of, host_of_url},
     hosts::HostIndex,
     usual::UsualTimes,
@@ -9,8 +11,8 @@ use super::{
 use crate::{
     graph::{ConnSource, TraceGraph},
     record::{
-        DialTrace, DnsQueryTrace, EndReason, Failure, HttpReqTrace, NetTrace, Record, TcpConnTrace, Text,
-        Timestamp, TlsTunnelTrace, TraceId,
+        DialTrace, EndReason, Failure, HttpReqTrace, NetTrace, Record, TcpConnTrace, Text, Timestamp,
+        TlsTunnelTrace, TraceId,
     },
 };
 
@@ -24,6 +26,8 @@ pub(super) struct Case<'a> {
     pub(super) usual: &'a UsualTimes<'a>,
     /// What else the trace has about each server.
     pub(super) hosts: &'a HostIndex<'a>,
+    /// What other requests of the trace have met.
+    pub(super) history: &'a History<'a>,
     pub(super) request: Option<&'a HttpReqTrace>,
     /// The dials that the request caused or waited for.
     pub(super) dials: Vec<&'a DialTrace>,
@@ -40,11 +44,12 @@ pub(super) struct Case<'a> {
 pub(super) struct Indexes<'a> {
     usual: UsualTimes<'a>,
     hosts: HostIndex<'a>,
+    history: History<'a>,
 }
 
 impl<'a> Indexes<'a> {
     pub(super) fn new(graph: &'a TraceGraph<'a>) -> Self {
-        Indexes { usual: UsualTimes::new(graph), hosts: HostIndex::new(graph) }
+        Indexes { usual: UsualTimes::new(graph), hosts: HostIndex::new(graph), history: History::new(graph) }
     }
 }
 
@@ -68,6 +73,9 @@ impl<'a> Case<'a> {
         let mut case = Self::new(graph, indexes, graph.own_sources(at));
         case.request = Some(request);
         case.conn = trace.tcp_conns.get(&request.tcp_conn).or(case.conn);
+        if let Some(conn) = case.conn.filter(|conn| case.attempts.is_empty() && !conn.connected) {
+            case.attempts.push(conn);
+        }
         let linked = [&*request.proxy_tls_tunnel, &request.tls_tunnel];
         for tunnel in linked.into_iter().filter_map(|id| trace.tls_tunnels.get(id)) {
             if !case.tunnels.iter().any(|known| std::ptr::eq(*known, tunnel)) {
@@ -80,6 +88,11 @@ impl<'a> Case<'a> {
         }
         if case.outcome == Outcome::GivenUp && request.resp_status_code != 0 {
             case.outcome = Outcome::Succeeded; // the program had its answer, and did not want all of it
+        }
+        let has_dialed_conn =
+            case.conn.is_none_or(|conn| case.attempts.iter().any(|own| std::ptr::eq(*own, conn)));
+        if case.outcome == Outcome::Succeeded && !has_dialed_conn {
+            (case.dials, case.attempts) = (vec![], vec![]); // it did not have to wait for them
         }
         if case.outcome == Outcome::Running && !request.resp_recv_at.is_undefined() && graph.times.coarse {
             case.outcome = Outcome::Succeeded; // the Go package does not record how a request ended
@@ -124,25 +137,39 @@ impl<'a> Case<'a> {
         let tunnels =
             over.flat_map(|conn| graph.tunnels_of(conn).iter().copied()).take(MAX_RELATED).collect();
         let outcome = Outcome::Succeeded;
-        let Indexes { usual, hosts } = indexes;
-        Case { graph, usual, hosts, request: None, dials, attempts, conn, tunnels, outcome }
+        let Indexes { usual, hosts, history } = indexes;
+        Case { graph, usual, hosts, history, request: None, dials, attempts, conn, tunnels, outcome }
     }
 
     pub(super) fn trace(&self) -> &'a NetTrace {
         self.graph.trace
     }
 
-    /// Returns the exchanges with nameservers that the dials of the case waited for.
-    pub(super) fn queries(&self) -> impl Iterator<Item = &'a DnsQueryTrace> {
-        self.dials.iter().flat_map(|dial| self.graph.queries_of(dial).iter().copied()).take(MAX_RELATED)
+    /// Returns the queries to nameservers that the dials of the case waited for.
+    pub(super) fn exchanges(&self) -> impl Iterator<Item = Exchange<'a>> {
+        let queries = self.dials.iter().flat_map(|dial| self.graph.queries_of(dial)).take(MAX_RELATED);
+        queries.filter_map(|query| Exchange::of(self.trace(), query))
     }
 
-    /// Returns the address of the nameserver that a query was sent to, as `address:port`.
-    pub(super) fn nameserver(&self, query: &DnsQueryTrace) -> String {
-        let trace = self.trace();
-        let udp = || trace.udp_conns.get(&query.connection).map(|conn| &conn.addr_tuple);
-        let tcp = || trace.tcp_conns.get(&query.connection).map(|conn| &conn.addr_tuple);
-        udp().or_else(tcp).map(|tuple| address(&tuple.dst_ip, tuple.dst_port)).unwrap_or_default()
+    /// Returns the connections over TCP that the dials of the case tried to make to nameservers.
+    pub(super) fn conns_to_nameservers(&self) -> impl Iterator<Item = &'a TcpConnTrace> {
+        let conns = self.dials.iter().flat_map(|dial| self.graph.tcp_of(dial)).take(MAX_RELATED);
+        conns.copied().filter(|conn| conn.from_resolver)
+    }
+
+    /// Returns `true` if the subject ended because a time limit ran out or the program gave it up.
+    pub(super) fn was_cut_short(&self) -> bool {
+        matches!(self.outcome, Outcome::TimedOut | Outcome::GivenUp)
+    }
+
+    /// Returns `true` if a time limit ended the subject, and at least half of its time was this.
+    pub(super) fn is_most_of_limit(&self, nanos: i64) -> bool {
+        self.outcome == Outcome::TimedOut && nanos >= self.duration() / 2
+    }
+
+    /// Returns `true` if the subject did not do what it was to do.
+    pub(super) fn has_failed(&self) -> bool {
+        !matches!(self.outcome, Outcome::Succeeded | Outcome::Running)
     }
 
     /// Returns a time in nanoseconds since the trace began.
@@ -221,6 +248,11 @@ pub(super) fn peer(conn: &TcpConnTrace) -> String {
         return conn.unix_path.to_string();
     }
     address(&conn.addr_tuple.dst_ip, conn.addr_tuple.dst_port)
+}
+
+/// Returns the address of a nameserver.
+pub(super) fn server((ip, port): Server<'_>) -> String {
+    address(ip, port)
 }
 
 fn address(ip: &str, port: u16) -> String {

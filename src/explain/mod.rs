@@ -34,12 +34,15 @@
 //! [`CAUSES`] lists the codes that can be found, with what each means.
 
 mod case;
+mod dns_exchange;
 mod finding;
 mod found;
+mod history;
 mod host_name;
 mod hosts;
 mod rank;
 mod rules;
+mod text;
 mod usual;
 
 use crate::{graph::TraceGraph, record::NetTrace};

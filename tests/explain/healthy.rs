@@ -1,6 +1,6 @@
 //! Where nothing went wrong, nothing is found.
 
-use crate::{client, explained, trace_of};
+use crate::{assert_nothing, client, explained, trace_of};
 use futures_util::future::join_all;
 use http::Request;
 use nettrace::{
@@ -16,11 +16,6 @@ use test_support::{
     raw::Server,
     web::{ReceivedRequest, Web, redirect, reply, status},
 };
-
-fn assert_nothing(trace: &NetTrace) {
-    let explanation = explained(trace);
-    assert!(explanation.is_empty(), "{explanation:#?}");
-}
 
 #[tokio::test]
 async fn a_request_over_tls_with_a_redirect_and_a_lookup() {

@@ -383,8 +383,13 @@ async fn uploaded(sink: &TraceSink, reads: bool, body: Body) -> NetTrace {
 async fn a_body_that_is_not_sent_in_time() {
     let piece = Bytes::from(vec![b'x'; 64 << 10]);
     let unread = uploaded(&with_tcp_info(), false, endless(std::iter::repeat(piece))).await;
-    let found = root(&unread, "http_upload_slow");
-    assert!(found.sentence.ends_with("127.0.0.1 did not read it."), "{}", found.sentence);
+    let verdict = only_verdict(&unread);
+    let codes: Vec<_> = verdict.findings.iter().map(|finding| finding.code.as_str()).collect();
+    // Whether the window is closed at the very end is up to the kernel.
+    assert!(matches!(codes[0], "tcp_zero_window" | "http_upload_slow"), "{verdict}");
+    let slow =
+        verdict.findings.iter().find(|finding| finding.code == "http_upload_slow").expect("what it led to");
+    assert!(slow.sentence.ends_with("127.0.0.1 did not read it."), "{}", slow.sentence);
     let some = || endless(std::iter::once(Bytes::from_static(b"some data")));
     let found = root(&uploaded(&with_tcp_info(), true, some()).await, "http_upload_slow");
     assert!(found.sentence.ends_with("the program gave it too slowly."), "{}", found.sentence);

@@ -6,9 +6,14 @@ mod growth;
 mod healthy;
 mod http;
 mod http2;
+#[cfg(target_os = "linux")]
+mod path;
 mod pool;
+#[cfg(target_os = "linux")]
+mod process;
 mod proxy;
 mod server;
+#[cfg(target_os = "linux")]
 mod tcp;
 mod tls;
 
@@ -64,6 +69,13 @@ fn has_record(trace: &NetTrace, id: &str) -> bool {
         || trace.udp_conns.get(id).is_some()
         || trace.dns_queries.get(id).is_some()
         || trace.tls_tunnels.get(id).is_some()
+}
+
+/// Asserts that nothing is found in a trace.
+#[track_caller]
+fn assert_nothing(trace: &NetTrace) {
+    let explanation = explained(trace);
+    assert!(explanation.is_empty(), "{explanation:#?}");
 }
 
 /// Returns the only verdict about a trace.

@@ -43,14 +43,32 @@ macro_rules! rules {
 }
 
 rules! {
-    process::descriptors_exhausted: "process_descriptors_exhausted", "The process or the system has no file descriptor left.";
+    process::descriptors_exhausted: "process_descriptors_exhausted",
+        "The process or the system has no file descriptor left.";
     dns::server_silent: "dns_server_silent", "No nameserver answered a query.";
     dns::port_closed: "dns_port_closed", "A nameserver's host refused the query: no nameserver listens there.";
+    dns::server_unreachable: "dns_server_unreachable",
+        "A query could not be sent to a nameserver: there is no way to it.";
     dns::first_server_dead: "dns_first_server_dead", "A nameserver did not answer, and a later one did.";
+    dns::query_lost: "dns_query_lost", "A query or its reply was lost, while the nameserver answers others.";
+    dns::all_skipped: "dns_all_skipped", "The program skips all nameservers.";
     dns::nxdomain: "dns_nxdomain", "The name does not exist.";
     dns::servfail: "dns_servfail", "The nameserver could not find the answer (SERVFAIL).";
     dns::refused: "dns_refused", "The nameserver refuses to answer this client (REFUSED).";
+    dns::misbehaving: "dns_server_misbehaving",
+        "A nameserver answers with another error, or refers to other nameservers.";
     dns::no_data: "dns_no_data", "The name exists, but has no address.";
+    dns::dangling_cname: "dns_dangling_cname", "The name is an alias of a name without address, or of itself.";
+    dns::search_detour: "dns_search_detour", "Names with search domains were asked for first, in vain.";
+    dns::aaaa_dropped: "dns_aaaa_dropped",
+        "The nameserver answers queries for IPv4 addresses, and not those for IPv6 addresses.";
+    dns::tcp_blocked: "dns_tcp_blocked", "A reply was too long for UDP, and asking over TCP failed.";
+    dns::spoofed: "dns_spoofed", "All replies of a nameserver were ignored, because they answer something else.";
+    dns::malformed: "dns_malformed", "The reply of a nameserver cannot be read.";
+    dns::bogon: "dns_bogon", "A public name has a null, loopback or private address.";
+    dns::slow: "dns_slow", "A nameserver took far longer than usual to answer.";
+    dns::hosts_override: "dns_hosts_override", "An address is known without asking, and nameservers say another one.";
+    dns::stale_address: "dns_stale_address", "A connection was used whose address the name no longer has.";
     proxy::unreachable: "proxy_unreachable", "No connection to the proxy could be made.";
     proxy::auth_required: "proxy_auth_required", "The proxy wants credentials, or rejects those that it was sent.";
     proxy::refused_connect: "proxy_refused_connect", "The proxy refused to open a tunnel.";
@@ -60,6 +78,23 @@ rules! {
     http::stale_keep_alive: "http_stale_keep_alive", "The server closed an idle connection as a request came.";
     tcp::refused: "tcp_refused", "Nothing listens on the port of the peer.";
     tcp::filtered: "tcp_filtered", "Nothing answers the attempt to connect.";
+    tcp::forbidden: "tcp_forbidden", "A router, a packet filter or this host forbids the connection.";
+    tcp::no_route: "tcp_no_route", "This host has no route to the peer, so that no packet was sent.";
+    tcp::host_unreachable: "tcp_host_unreachable", "A router reports that the peer cannot be reached.";
+    tcp::ipv6_dead: "tcp_ipv6_dead", "No attempt over IPv6 is answered, and IPv4 works.";
+    tcp::syn_lost: "tcp_syn_lost", "The first packet of a connection was lost, and sent again after a second.";
+    tcp::far_away: "tcp_far_away", "A time limit is shorter than a few round trips to the peer.";
+    tcp::ports_exhausted: "tcp_ports_exhausted", "There is no local port left for another connection.";
+    tcp::bad_source: "tcp_bad_source", "The configured source address is not one of this host, or of the wrong family.";
+    tcp::reset: "tcp_reset", "The peer, or something on the way, reset the connection.";
+    tcp::loss: "tcp_loss", "Segments were lost and had to be sent again.";
+    tcp::mtu_black_hole: "tcp_mtu_black_hole", "Large packets are lost on the way, and small ones arrive.";
+    tcp::zero_window: "tcp_zero_window", "The peer did not read what was sent.";
+    tcp::bufferbloat: "tcp_bufferbloat", "A full queue on the way delays everything during a transfer.";
+    tcp::mapping_lost: "nat_mapping_lost", "A NAT or firewall on the way has forgotten an open connection.";
+    tcp::untracked: "nat_untracked", "Nothing answers, and connection tracking has no entry: a rule of this host drops the packet.";
+    tcp::unexpected: "nat_unexpected", "This host translates the addresses of a connection that failed, unlike others.";
+    tcp::asymmetric: "nat_asymmetric", "Replies come in past the connection tracking of this host.";
     tls::not_tls: "tls_not_tls", "The server does not speak TLS.";
     tls::expired: "tls_expired", "The certificate of the server, or of its authority, has expired.";
     tls::not_yet_valid: "tls_not_yet_valid", "The certificate of the server is not yet valid.";

@@ -62,6 +62,9 @@ pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
     const MIN_COUNT: usize = 3;
     // Through a proxy, each target has connections of its own.
     let request = sent_request(case).filter(|request| request.network_proxy.is_empty())?;
+    if case.outcome != Outcome::Succeeded {
+        return None;
+    }
     let conn = case.conn.filter(|conn| case.attempts.iter().any(|own| std::ptr::eq(*own, *conn)))?;
     let (address, dial) = (peer(conn), *case.dials.last()?);
     let closed = case.hosts.closed_conns(&dial.dst_address).filter(|closed| closed.reused == 0)?;
@@ -101,7 +104,9 @@ pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
         ),
         _ => return None,
     };
-    let time = case.between(dial.dial_begin_at, request.conn_acquired_at);
+    // A lookup has causes of its own.
+    let looked_up = if is_known(dial.resolve_end_at) { dial.resolve_end_at } else { dial.dial_begin_at };
+    let time = case.between(looked_up, request.conn_acquired_at);
     let sentence = format!(
         "Connections to {address} are not reused, because {why}: {} in a row served one request each, and this one \
          took {}.",
