@@ -20,12 +20,12 @@ const HTTPS_PREFIX: &str = "https://";
 /// | text | transport |
 /// |---|---|
 /// | `192.0.2.1`, `192.0.2.1:53`, `2001:db8::1`, `[2001:db8::1]:53` | UDP, and TCP for long replies; port 53 |
-/// | `tls://192.0.2.1#dns.example`, `tls://192.0.2.1:853#dns.example` | TLS (RFC 7858), port 853; the certificate must be valid for the name behind `#` |
+/// | `tls://192.0.2.1#dns.example`, `tls://192.0.2.1:853#dns.example` | TLS (RFC 7858), port 853; the certificate must be valid for the name after `#` |
 /// | `tls://192.0.2.1` | TLS; the certificate must be valid for the address |
-/// | `tls://dns.example` | TLS; the address of the name is looked up first |
+/// | `tls://dns.example` | TLS; the address of the name is looked up first, in plain text, with the other configured nameservers, or the system's if there are none |
 /// | `https://dns.example/dns-query`, `https://192.0.2.1/dns-query` | HTTPS (RFC 8484) |
 ///
-/// The last three rows need the feature `encrypted-dns`. A nameserver that is asked over TLS or HTTPS is never asked in
+/// The last four rows need the feature `encrypted-dns`. A nameserver that is asked over TLS or HTTPS is never asked in
 /// plain text instead.
 ///
 /// # Examples
@@ -136,7 +136,7 @@ impl fmt::Debug for Nameserver {
     }
 }
 
-/// An error: a text is not a [`Nameserver`].
+/// An error returned when a string cannot be parsed as a [`Nameserver`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidNameserver {
     text: String,
@@ -204,7 +204,7 @@ mod encrypted {
 
     type Parsed<T> = Result<T, &'static str>;
 
-    /// Parses the text behind `tls://`.
+    /// Parses the text after `tls://`.
     pub(super) fn parse_tls(text: &str) -> Parsed<Nameserver> {
         let (authority, name) = match text.split_once('#') {
             Some((authority, name)) => (authority, Some(name)),
@@ -216,22 +216,20 @@ mod encrypted {
         let (host, port) = parse_authority(authority, TLS_PORT)?;
         let server_name = match name {
             Some(name) if is_host(name) => name.to_owned(),
-            Some(_) => return Err("no host name behind '#'; write the name in the server's certificate"),
+            Some(_) => return Err("no host name after '#'; write the name in the server's certificate"),
             None => host.to_string(),
         };
         Ok(EncryptedNameserver { host, port, server_name, protocol: EncryptedProtocol::Tls }.into())
     }
 
-    /// Parses the text behind `https://`.
+    /// Parses the text after `https://`.
     pub(super) fn parse_https(text: &str) -> Parsed<Nameserver> {
         let text = text.strip_suffix(TEMPLATE_VARIABLE).unwrap_or(text);
         if text.contains('#') {
-            return Err(
-                "a URL with '#' is not possible; the certificate must be valid for the host of the URL",
-            );
+            return Err("the URL must not have a fragment ('#...')");
         }
         let Some(slash) = text.find(['/', '?']).filter(|at| text[*at..].starts_with('/')) else {
-            return Err("the path is missing, which is usually /dns-query");
+            return Err("the path is missing; it is usually /dns-query");
         };
         let (host, port) = parse_authority(&text[..slash], HTTPS_PORT)?;
         let path = PathAndQuery::try_from(&text[slash..]).map_err(|_| "the path is not that of a URL")?;
@@ -247,7 +245,7 @@ mod encrypted {
         let (host, port) = match text.rsplit_once(':') {
             // The colons of an IPv6 address are in brackets, except where there is no port.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                (host, port.parse().ok().filter(|port| *port != 0).ok_or("no port number behind ':'")?)
+                (host, port.parse().ok().filter(|port| *port != 0).ok_or("no port number after ':'")?)
             }
             _ => (text, default_port),
         };
@@ -408,14 +406,14 @@ mod tests {
         for (text, why) in [
             ("tls://", "neither an address nor a host name"),
             ("tls://a b", "neither an address nor a host name"),
-            ("tls://192.0.2.1#", "no host name behind '#'"),
-            ("tls://192.0.2.1#a b", "no host name behind '#'"),
+            ("tls://192.0.2.1#", "no host name after '#'"),
+            ("tls://192.0.2.1#a b", "no host name after '#'"),
             ("tls://192.0.2.1:0", "no port number"),
             ("tls://192.0.2.1:x", "no port number"),
             ("tls://192.0.2.1/dns-query", "takes no path"),
             ("https://dns.example", "/dns-query"),
             ("https://dns.example?x", "/dns-query"),
-            ("https://dns.example/#name", "valid for the host of the URL"),
+            ("https://dns.example/#name", "must not have a fragment"),
             ("https:///dns-query", "neither an address nor a host name"),
             ("https://me:secret@dns.example/dns-query", "passwords are not supported"),
         ] {

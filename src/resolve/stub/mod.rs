@@ -75,9 +75,9 @@ use crate::{
 /// - Lists with IPv6 addresses are sorted as in RFC 6724 section 6.
 /// - Both files are read again when they change; they are checked at most once in five seconds.
 ///
-/// Nothing is cached, and a lookup that is dropped leaves nothing behind. No task is spawned, except for connections over
-/// TLS and HTTPS: each has one on the runtime of the lookup that needed it first, which ends when the resolver and its
-/// clones are dropped. A lookup belongs to the dial that is being polled when it begins; outside a dial it has a record of
+/// Nothing is cached, and a lookup that is dropped leaves nothing behind. Connections over TLS and HTTPS run in tasks on the
+/// runtime of the lookup that needed them first. They end when they are idle, or when the resolver and its clones are
+/// dropped. A lookup belongs to the dial that is being polled when it begins; outside a dial it has a record of
 /// its own.
 #[derive(Clone, Debug)]
 pub struct StubResolver {

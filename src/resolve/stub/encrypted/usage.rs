@@ -1,4 +1,4 @@
-//! How long a connection has been without a query.
+//! Tracks how long a connection has been idle.
 
 use std::{sync::Mutex, time::Duration};
 
