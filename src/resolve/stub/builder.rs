@@ -120,7 +120,8 @@ impl StubResolverBuilder {
     }
 
     /// Sets how long to wait for one nameserver, at most a day (system's default: 5 s). A query that is repeated over
-    /// TCP has this time again.
+    /// TCP has this time again. Over TLS and HTTPS it covers the lookup of the nameserver's name, the dial, the handshake
+    /// and the query; a query that is repeated on a new connection has it again.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.overrides.timeout = Some(timeout);
@@ -134,7 +135,8 @@ impl StubResolverBuilder {
         self
     }
 
-    /// Sets whether nameservers are asked only over TCP (option `use-vc`).
+    /// Sets whether nameservers are asked only over TCP (option `use-vc`). It has no effect on those that are asked
+    /// over TLS or HTTPS.
     #[must_use]
     pub fn use_vc(mut self, use_vc: bool) -> Self {
         self.overrides.use_vc = Some(use_vc);
@@ -150,7 +152,7 @@ impl StubResolverBuilder {
     }
 
     /// Sets the UDP payload size that is offered to nameservers (EDNS, RFC 6891), in bytes: 1232 by default, at least
-    /// 512. `None` sends queries without EDNS.
+    /// 512. `None` sends queries without EDNS, and over TLS and HTTPS without padding.
     #[must_use]
     pub fn edns_payload(mut self, bytes: impl Into<Option<u16>>) -> Self {
         self.options.udp_payload_size = bytes.into().map(|bytes| bytes.max(MIN_UDP_PAYLOAD_SIZE));
@@ -252,11 +254,13 @@ impl StubResolverBuilder {
     fn encrypted(&self) -> Result<EncryptedDns, ResolverConfigError> {
         let plain = self.overrides.nameservers.iter().flatten().filter(|server| !server.is_encrypted());
         let plain: Vec<_> = plain.cloned().collect();
-        let bootstrap = Arc::new(self.resolver(Overrides {
+        let mut bootstrap = self.resolver(Overrides {
             nameservers: (!plain.is_empty()).then_some(plain),
             search: Some(Vec::new()),
             ..self.overrides.clone()
-        })?);
+        })?;
+        bootstrap.options.https_records = false;
+        let bootstrap = Arc::new(bootstrap);
         let look_up = move |name: String, dial| -> BoxFuture<'static, _> {
             let bootstrap = bootstrap.clone();
             Box::pin(async move { bootstrap.lookup(&name, dial).await })
