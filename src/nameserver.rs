@@ -87,6 +87,11 @@ impl Nameserver {
         }
     }
 
+    /// Returns the text for errors and records: without the query of a URL, which may have a token.
+    pub(crate) fn masked(&self) -> Masked<'_> {
+        Masked(self)
+    }
+
     /// Returns `true` if the nameserver is asked over TLS or HTTPS.
     pub fn is_encrypted(&self) -> bool {
         !matches!(self.0, NameserverKind::Plain(_))
@@ -125,14 +130,27 @@ impl fmt::Display for Nameserver {
         match &self.0 {
             NameserverKind::Plain(addr) => addr.fmt(f),
             #[cfg(feature = "encrypted-dns")]
-            NameserverKind::Encrypted(server) => server.fmt(f),
+            NameserverKind::Encrypted(server) => server.write(f, false),
+        }
+    }
+}
+
+/// A nameserver that is written without the query of its URL; returned by [`Nameserver::masked`].
+pub(crate) struct Masked<'a>(&'a Nameserver);
+
+impl fmt::Display for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.0 {
+            NameserverKind::Plain(addr) => addr.fmt(f),
+            #[cfg(feature = "encrypted-dns")]
+            NameserverKind::Encrypted(server) => server.write(f, true),
         }
     }
 }
 
 impl fmt::Debug for Nameserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Nameserver({self})")
+        write!(f, "Nameserver({})", self.masked())
     }
 }
 
@@ -290,6 +308,36 @@ mod encrypted {
                 NameserverHost::Name(name) => format!("{name}:{}", self.port),
             }
         }
+
+        /// Returns the authority of the URL: `host`, or `host:port` if it is not the default port.
+        pub(crate) fn url_authority(&self) -> String {
+            let default_port = match self.protocol {
+                EncryptedProtocol::Tls => TLS_PORT,
+                EncryptedProtocol::Https(_) => HTTPS_PORT,
+            };
+            match &self.host {
+                _ if self.port != default_port => self.authority(),
+                NameserverHost::Addr(ip) if ip.is_ipv6() => format!("[{ip}]"),
+                host => host.to_string(),
+            }
+        }
+
+        /// Writes the nameserver as it is configured, with `***` instead of the query of a URL if that is masked.
+        pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, is_masked: bool) -> fmt::Result {
+            let scheme = match self.protocol {
+                EncryptedProtocol::Tls => TLS_PREFIX,
+                EncryptedProtocol::Https(_) => HTTPS_PREFIX,
+            };
+            write!(f, "{scheme}{}", self.url_authority())?;
+            match &self.protocol {
+                EncryptedProtocol::Https(path) if is_masked && path.query().is_some() => {
+                    write!(f, "{}?***", path.path())
+                }
+                EncryptedProtocol::Https(path) => write!(f, "{path}"),
+                EncryptedProtocol::Tls if self.server_name == self.host.to_string() => Ok(()),
+                EncryptedProtocol::Tls => write!(f, "#{}", self.server_name),
+            }
+        }
     }
 
     impl fmt::Display for NameserverHost {
@@ -298,28 +346,6 @@ mod encrypted {
             match self {
                 NameserverHost::Addr(ip) => ip.fmt(f),
                 NameserverHost::Name(name) => f.write_str(name),
-            }
-        }
-    }
-
-    impl fmt::Display for EncryptedNameserver {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let (scheme, default_port) = match self.protocol {
-                EncryptedProtocol::Tls => (TLS_PREFIX, TLS_PORT),
-                EncryptedProtocol::Https(_) => (HTTPS_PREFIX, HTTPS_PORT),
-            };
-            f.write_str(scheme)?;
-            match &self.host {
-                NameserverHost::Addr(ip) if ip.is_ipv6() => write!(f, "[{ip}]")?,
-                host => host.fmt(f)?,
-            }
-            if self.port != default_port {
-                write!(f, ":{}", self.port)?;
-            }
-            match &self.protocol {
-                EncryptedProtocol::Https(path) => path.fmt(f),
-                EncryptedProtocol::Tls if self.server_name == self.host.to_string() => Ok(()),
-                EncryptedProtocol::Tls => write!(f, "#{}", self.server_name),
             }
         }
     }
@@ -397,6 +423,23 @@ mod tests {
             assert_eq!(server.addr().map(|addr| addr.to_string()).unwrap_or_default(), addr);
             let NameserverKind::Encrypted(encrypted) = &server.0 else { panic!("{text} is plain") };
             assert_eq!(encrypted.server_name, server_name);
+        }
+    }
+
+    #[cfg(feature = "encrypted-dns")]
+    #[test]
+    fn the_authority_of_a_url_has_no_default_port() {
+        for (text, url_authority, authority) in [
+            ("https://dns.example/q", "dns.example", "dns.example:443"),
+            ("https://dns.example:853/q", "dns.example:853", "dns.example:853"),
+            ("https://[2001:db8::1]/q", "[2001:db8::1]", "[2001:db8::1]:443"),
+            ("https://192.0.2.1:8443/q", "192.0.2.1:8443", "192.0.2.1:8443"),
+        ] {
+            let NameserverKind::Encrypted(server) = parse(text).0 else { panic!("{text} is plain") };
+            assert_eq!(
+                (server.url_authority(), server.authority()),
+                (url_authority.into(), authority.into())
+            );
         }
     }
 

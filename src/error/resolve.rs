@@ -134,7 +134,7 @@ impl fmt::Display for ResolveError {
         let Inner { name, error } = &*self.inner;
         write!(f, "lookup {}", name.escape_debug())?;
         if let Some(nameserver) = &error.nameserver {
-            write!(f, " on {nameserver}")?;
+            write!(f, " on {}", nameserver.masked())?;
         }
         write!(f, ": {}", error.kind)
     }
@@ -265,6 +265,31 @@ mod tests {
             (Kind::NoHttp2, "x_http_protocol_error", false),
             (Kind::ReusedConnection(Box::new(refused())), "connection_refused", true),
         ] {
+    #[cfg(feature = "encrypted-dns")]
+    #[test]
+    fn each_kind_of_encrypted_nameservers_has_a_code_and_a_source() {
+        use ResolveErrorKind as Kind;
+
+        let refused = || Kind::Io(io::ErrorKind::ConnectionRefused.into());
+        let tls = TlsError::config("no cryptography", None);
+        for (kind, code, has_source) in [
+            (Kind::Unresolved(Arc::new(error(Kind::NoSuchHost))), "x_nameserver_unresolved", true),
+            (Kind::Tls(Arc::new(tls)), "x_tls_configuration", true),
+            (Kind::HttpStatus(StatusCode::NOT_FOUND), "x_dns_http_status", false),
+            (Kind::ContentType("text/html".into()), "x_dns_http_content_type", false),
+            (Kind::NoHttp2, "x_http_protocol_error", false),
+            (Kind::ReusedConnection(Box::new(refused())), "connection_refused", true),
+        ] {
+    #[cfg(feature = "encrypted-dns")]
+    #[test]
+    fn the_query_of_a_url_is_not_shown() {
+        let server = "https://192.0.2.1/dns-query?token=secret".parse().unwrap();
+        let error = LookupError { kind: ResolveErrorKind::NoSuchHost, nameserver: Some(server) };
+        let error = ResolveError::new("web.test", error);
+        assert_eq!(error.to_string(), "lookup web.test on https://192.0.2.1/dns-query?***: no such host");
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    }
+
             let error = error(kind);
             assert_eq!(error.failure().as_str(), code, "{error}");
             assert_eq!(error.source().is_some(), has_source, "{error}");

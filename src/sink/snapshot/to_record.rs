@@ -301,10 +301,10 @@ fn resolver_dial(dial: ResolverDial, core: &Core, times: &Timeline) -> ResolverD
         dial_err,
         failure,
         #[cfg(feature = "resolve")]
-        nameserver: match dial.nameserver.0 {
-            NameserverKind::Plain(addr) => addr.into(),
+        nameserver: match &dial.nameserver.0 {
+            NameserverKind::Plain(addr) => (*addr).into(),
             #[cfg(feature = "encrypted-dns")]
-            NameserverKind::Encrypted(server) => server.to_string().into(),
+            NameserverKind::Encrypted(_) => dial.nameserver.masked().to_string().into(),
         },
         established_conn: core.id(dial.conn),
         #[cfg(feature = "encrypted-dns")]

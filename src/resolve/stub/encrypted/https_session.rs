@@ -58,7 +58,8 @@ impl HttpsSession {
         if negotiated != Some(b"h2") {
             return Err(SessionFailure::NoHttp2);
         }
-        let uri = Uri::builder().scheme("https").authority(server.authority()).path_and_query(path.clone());
+        let uri =
+            Uri::builder().scheme("https").authority(server.url_authority()).path_and_query(path.clone());
         let uri = uri.build().map_err(|error| {
             let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
             SessionFailure::Io(Arc::new(error))
