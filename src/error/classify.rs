@@ -419,6 +419,8 @@ impl ResolveErrorKind {
             #[cfg(feature = "encrypted-dns")]
             Self::Unresolved(_) => Failure::NameserverUnresolved,
             #[cfg(feature = "encrypted-dns")]
+            Self::AddressesSkipped(_) => Failure::NameserversSkipped,
+            #[cfg(feature = "encrypted-dns")]
             Self::Tls(error) => error.failure(),
             #[cfg(feature = "encrypted-dns")]
             Self::Http(error, _) => failure(&**error),

@@ -46,7 +46,7 @@ impl From<SessionFailure> for Kind {
             SessionFailure::Timeout => Kind::Timeout { ignored: None },
             SessionFailure::Io(error) => Kind::Io(copy(error)),
             SessionFailure::Unresolved(error) => Kind::Unresolved(error),
-            SessionFailure::Skipped(skipped) => Kind::Skipped(skipped),
+            SessionFailure::Skipped(skipped) => Kind::AddressesSkipped(skipped),
             SessionFailure::Tls(error) => Kind::Tls(error),
             SessionFailure::NoHttp2 => Kind::NoHttp2,
             SessionFailure::Http(error) => {
