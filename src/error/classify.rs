@@ -47,7 +47,7 @@ pub(crate) fn failure_detail(error: &(dyn Error + 'static)) -> FailureDetail {
 #[cfg(any(feature = "connect", feature = "request"))]
 fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
     sources(error).find_map(|error| {
-        #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
+        #[cfg(any(feature = "encrypted-dns", feature = "server", feature = "tonic"))]
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return error.reason().map(u32::from);
         }
@@ -61,14 +61,16 @@ fn http2_error(error: &(dyn Error + 'static)) -> Option<u32> {
 }
 
 /// Returns `true` if an error in the chain is an HTTP/2 error, so the connection speaks HTTP/2.
-#[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
+#[cfg(any(feature = "encrypted-dns", feature = "server", feature = "tonic"))]
 pub(crate) fn is_http2(error: &(dyn Error + 'static)) -> bool {
     sources(error).any(|error| error.is::<h2::Error>())
 }
 
 /// Returns the error and its sources, outermost first.
 #[cfg(any(feature = "connect", feature = "request"))]
-fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(crate) fn sources<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
@@ -288,7 +290,7 @@ fn known_failure(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<::reqwest::Error>() {
         return reqwest_failure(error);
     }
-    #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
+    #[cfg(any(feature = "encrypted-dns", feature = "server", feature = "tonic"))]
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return h2_failure(error);
     }
@@ -327,7 +329,7 @@ fn reqwest_failure(error: &::reqwest::Error) -> Option<Failure> {
 }
 
 /// Classifies an HTTP/2 error: whether the peer ended the stream or the connection.
-#[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
+#[cfg(any(feature = "encrypted-dns", feature = "server", feature = "tonic"))]
 fn h2_failure(error: &h2::Error) -> Option<Failure> {
     if error.is_go_away() && error.is_remote() {
         Some(Failure::Http2Goaway)
@@ -417,9 +419,9 @@ impl ResolveErrorKind {
             Self::NoRuntime(_) => Failure::NoRuntime,
             Self::Skipped(_) => Failure::NameserversSkipped,
             #[cfg(feature = "encrypted-dns")]
-            Self::Unresolved(_) => Failure::NameserverUnresolved,
-            #[cfg(feature = "encrypted-dns")]
             Self::AddressesSkipped(_) => Failure::NameserversSkipped,
+            #[cfg(feature = "encrypted-dns")]
+            Self::Unresolved(_) => Failure::NameserverUnresolved,
             #[cfg(feature = "encrypted-dns")]
             Self::Tls(error) => error.failure(),
             #[cfg(feature = "encrypted-dns")]

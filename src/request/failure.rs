@@ -33,7 +33,7 @@ pub(super) fn record_client_error(error: &dyn Any, mut recorder: RequestRecorder
 pub(crate) fn record_error(error: &dyn Any, recorder: &mut RequestRecorder, otherwise: &'static str) {
     match downcast_error(error) {
         Some(error) => {
-            #[cfg(any(feature = "client", feature = "server", feature = "tonic"))]
+            #[cfg(any(feature = "encrypted-dns", feature = "server", feature = "tonic"))]
             if classify::is_http2(error) {
                 recorder.set_http2();
             }

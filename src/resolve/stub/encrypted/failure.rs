@@ -1,10 +1,16 @@
-//! Why a nameserver cannot be asked over TLS or HTTPS. All lookups that wait for a connection get the same answer.
+//! The reasons why a nameserver cannot be asked over TLS or HTTPS. All lookups that wait for a connection get the same answer.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
 use http::StatusCode;
 
-use crate::error::{ResolveError, ResolveErrorKind as Kind, TlsError, classify::error_chain};
+use crate::{
+    error::{
+        ResolveError, ResolveErrorKind as Kind, TlsError,
+        classify::{error_chain, sources},
+    },
+    record::Failure,
+};
 
 #[derive(Clone, Debug)]
 pub(super) enum SessionFailure {
@@ -30,8 +36,27 @@ pub(super) enum SessionFailure {
 impl SessionFailure {
     /// Returns `true` if nothing more can be sent on the connection.
     pub(super) fn ends_connection(&self) -> bool {
-        matches!(self, Self::Io(_) | Self::Http(_) | Self::NoTask)
+        match self {
+            Self::Io(_) | Self::NoTask => true,
+            Self::Http(error) => !is_of_stream(error),
+            _ => false,
+        }
     }
+
+    /// Returns `true` if a dial failed because of the lookup that began it: its deadline, or its runtime.
+    pub(super) fn is_of_one_lookup(&self) -> bool {
+        match self {
+            Self::Timeout | Self::NoTask => true,
+            Self::Tls(error) => error.failure() == Failure::GenericTimeoutError,
+            _ => false,
+        }
+    }
+}
+
+/// Returns `true` if only one stream of the HTTP/2 connection was reset.
+fn is_of_stream(error: &hyper::Error) -> bool {
+    let error = sources(error).find_map(|error| error.downcast_ref::<h2::Error>());
+    error.is_some_and(h2::Error::is_reset)
 }
 
 impl From<io::Error> for SessionFailure {
