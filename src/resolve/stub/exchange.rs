@@ -95,7 +95,14 @@ impl Exchange {
     ) -> Result<Verdict, Kind> {
         let connection = encrypted.checkout(server, &self.dial, deadline).await?;
         let mut dns = self.dial.dns_over(connection.conn());
-        let id = connection.reserve_id();
+        let id = match connection.reserve_id(deadline).await {
+            Ok(id) => id,
+            Err(error) => {
+                let outcome = Err(error);
+                finish_dns(dns, &outcome);
+                return outcome;
+            }
+        };
         let query = Query::padded(question, edns, self.trust_ad, id.id()).map_err(unencodable)?;
         let on_sent = |request: Option<&RequestHandle>| {
             dns.query(|| to_record::query(&query, question));

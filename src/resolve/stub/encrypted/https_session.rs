@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::{
     dial::EstablishedStream,
     failure::SessionFailure,
+    liveness::Liveness,
     usage::{IDLE_LIMIT, Usage},
 };
 use crate::{
@@ -91,10 +92,17 @@ impl HttpsSession {
     pub(super) async fn exchange(
         &self,
         query: Vec<u8>,
+        liveness: &Liveness,
         on_sent: impl FnOnce(Option<&RequestHandle>),
     ) -> Result<Vec<u8>, SessionFailure> {
         let _in_use = self.usage.begin();
-        let http = |error| SessionFailure::Http(Arc::new(error));
+        let http = |error| {
+            let failure = SessionFailure::Http(Arc::new(error));
+            if !failure.ends_connection() {
+                liveness.received(); // the end of the stream
+            }
+            failure
+        };
         let mut sender = self.sender.clone();
         sender.ready().await.map_err(http)?;
         let handle = RequestHandle::new();
@@ -104,8 +112,10 @@ impl HttpsSession {
             }
             sender.send_request(request)
         });
+        liveness.sent();
         on_sent(Some(&handle));
         let (head, body) = response.await.map_err(http)?.into_parts();
+        liveness.received();
         // Also of an error page, so that the request is recorded as complete.
         let body = Limited::new(body, MAX_MESSAGE_BYTES).collect().await;
         if !head.status.is_success() {

@@ -4,12 +4,13 @@
 //! once, until it has been idle for [`usage::IDLE_LIMIT`] or the nameserver closes it. Lookups that need it while it is being
 //! made wait for the same dial; if all of them are dropped, so is the dial.
 //!
-//! [`dial`] makes a connection, [`tls_session`] and [`https_session`] send queries over it, and [`usage`] says when it
-//! has been idle for too long. The caller, `exchange`, encodes the queries and records the messages.
+//! [`dial`] makes a connection, [`tls_session`] and [`https_session`] send queries over it, [`usage`] says when it has
+//! been idle for too long, and [`liveness`] when the nameserver has been silent for too long. The caller, `exchange`, encodes the queries and records the messages.
 
 mod dial;
 mod failure;
 mod https_session;
+mod liveness;
 mod tls_session;
 mod usage;
 
@@ -21,7 +22,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -29,9 +30,10 @@ use std::{
 
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, Shared, WeakShared},
+    future::{BoxFuture, Shared, WeakShared, join_all},
 };
 use tokio::{
+    runtime::Handle,
     sync::watch,
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
@@ -41,6 +43,7 @@ use self::{
     dial::{Bootstrap, Dial, EstablishedStream},
     failure::SessionFailure,
     https_session::HttpsSession,
+    liveness::{Liveness, SILENCE_LIMIT},
     tls_session::{CLOSE_TIMEOUT, TlsSession},
 };
 use super::options::SkipNameserver;
@@ -54,7 +57,7 @@ use crate::{
 
 /// How long to wait beyond the deadline for the dial to end by itself.
 const STOPPED_RUNTIME_GRACE: Duration = Duration::from_millis(500);
-/// The protocol of DNS over TLS in ALPN (RFC 7858 section 7.1).
+/// The protocol of DNS over TLS: the ALPN protocol ID `dot` of the IANA registry.
 const ALPN_DOT: &str = "dot";
 const ALPN_HTTP2: &str = "h2";
 
@@ -67,13 +70,24 @@ pub(super) struct EncryptedDns {
     skip: Option<SkipNameserver>,
     source_ip: Option<IpAddr>,
     connections: Mutex<HashMap<Arc<EncryptedNameserver>, Connection>>,
+    /// The number of dials begun, by which they are told apart.
+    dials_begun: AtomicU64,
 }
 
 /// The connection to a nameserver.
 enum Connection {
-    /// Held weakly: the dial lives as long as somebody waits for it.
-    Dialling(WeakShared<DialFuture>, DialRef),
+    Dialling(PendingDial),
     Open(Session),
+}
+
+/// A dial as it is kept for others.
+struct PendingDial {
+    /// Held weakly: the dial lives as long as somebody waits for it.
+    future: WeakShared<DialFuture>,
+    record: DialRef,
+    number: u64,
+    /// Its sender is dropped when the dial has ended.
+    ended: watch::Receiver<()>,
 }
 
 type DialFuture = BoxFuture<'static, Result<Session, SessionFailure>>;
@@ -81,7 +95,16 @@ type DialFuture = BoxFuture<'static, Result<Session, SessionFailure>>;
 /// What a lookup found.
 enum Found {
     Open(Session),
-    Dialling(Shared<DialFuture>, DialRef),
+    Dialling(DialInWait),
+}
+
+/// A dial that a lookup waits for.
+struct DialInWait {
+    future: Shared<DialFuture>,
+    record: DialRef,
+    number: u64,
+    /// Another lookup has begun it, with a deadline and maybe a runtime of its own.
+    is_joined: bool,
 }
 
 impl EncryptedDns {
@@ -101,6 +124,7 @@ impl EncryptedDns {
             skip,
             source_ip,
             connections: Mutex::default(),
+            dials_begun: AtomicU64::new(0),
         }
     }
 
@@ -111,57 +135,89 @@ impl EncryptedDns {
         dial: &DialRef,
         deadline: Instant,
     ) -> Result<Checkout, Kind> {
-        let (dialled, shared_dial) = match self.find(server, deadline) {
-            Found::Open(session) => return Ok(Checkout { session, is_reused: true }),
-            Found::Dialling(dialled, shared_dial) => (dialled, shared_dial),
-        };
-        let recorder = dial.resolver_dial(&Nameserver(NameserverKind::Encrypted(server.clone())));
-        recorder.shares(&shared_dial);
-        // The dial has a deadline itself, which is this one or an earlier one, and records which part of it took too
-        // long. It does not keep to it only if its runtime has stopped.
-        let result = timeout_at(deadline + STOPPED_RUNTIME_GRACE, dialled).await;
-        let result = result.unwrap_or(Err(SessionFailure::Timeout));
-        match result {
-            Ok(session) => {
-                recorder.connected_to(session.conn());
-                self.keep(server, &session);
-                Ok(Checkout { session, is_reused: false })
-            }
-            Err(failure) => {
-                let kind = Kind::from(failure);
-                recorder.failed_with(|| FailureDetail::new(kind.failure(), kind.to_string()));
-                Err(kind)
+        let silence_limit = SILENCE_LIMIT.min(deadline.saturating_duration_since(Instant::now()));
+        loop {
+            let waited_for = match self.find(server, deadline, silence_limit) {
+                Found::Open(session) => return Ok(Checkout { session }),
+                Found::Dialling(dial) => dial,
+            };
+            let recorder = dial.resolver_dial(&Nameserver(NameserverKind::Encrypted(server.clone())));
+            recorder.shares(&waited_for.record);
+            // The dial has a deadline itself, which is this one or an earlier one, and records which part of it took too
+            // long. It does not keep to it only if its runtime has stopped.
+            let result = timeout_at(deadline + STOPPED_RUNTIME_GRACE, waited_for.future).await;
+            match result.unwrap_or(Err(SessionFailure::Timeout)) {
+                Ok(session) => {
+                    recorder.connected_to(session.conn());
+                    self.keep(server, &session, waited_for.number);
+                    return Ok(Checkout { session });
+                }
+                Err(failure) => {
+                    // The lookup that began the dial had less time left, or its runtime was shut down.
+                    let is_of_other = waited_for.is_joined && failure.is_of_one_lookup();
+                    let kind = Kind::from(failure);
+                    recorder.failed_with(|| FailureDetail::new(kind.failure(), kind.to_string()));
+                    if !is_of_other || Instant::now() >= deadline {
+                        return Err(kind);
+                    }
+                }
             }
         }
     }
 
-    fn find(&self, server: &Arc<EncryptedNameserver>, deadline: Instant) -> Found {
+    fn find(&self, server: &Arc<EncryptedNameserver>, deadline: Instant, silence_limit: Duration) -> Found {
+        // Declared before the lock is taken, so that they are dropped after it is released: dropping a dial may run
+        // code of the program.
+        let known;
+        let _replaced;
         let mut connections = self.connections.lock().ignore_poison();
         match connections.get(server) {
-            Some(Connection::Open(session)) if session.is_usable() => return Found::Open(session.clone()),
-            Some(Connection::Dialling(dialled, dial)) => {
-                if let Some(dialled) = dialled.upgrade().filter(|dialled| dialled.peek().is_none()) {
-                    return Found::Dialling(dialled, dial.clone());
+            Some(Connection::Open(session)) if session.is_usable(silence_limit) => {
+                return Found::Open(session.clone());
+            }
+            Some(Connection::Dialling(dial)) => {
+                known = dial.future.upgrade();
+                match known.as_ref().map(|future| (future, future.peek())) {
+                    Some((future, None)) => {
+                        let (future, record) = (future.clone(), dial.record.clone());
+                        return Found::Dialling(DialInWait {
+                            future,
+                            record,
+                            number: dial.number,
+                            is_joined: true,
+                        });
+                    }
+                    // Those that wait for it have not been polled since.
+                    Some((_, Some(Ok(session)))) if session.is_usable(silence_limit) => {
+                        let session = session.clone();
+                        _replaced = connections.insert(server.clone(), Connection::Open(session.clone()));
+                        return Found::Open(session);
+                    }
+                    _ => {}
                 }
             }
             _ => {}
         }
-        let (dialled, dial) = self.dial(server, deadline);
-        if let Some(weak) = dialled.downgrade() {
-            connections.insert(server.clone(), Connection::Dialling(weak, dial.clone()));
-        }
-        Found::Dialling(dialled, dial)
+        let (dial, pending) = self.dial(server, deadline);
+        _replaced =
+            pending.and_then(|pending| connections.insert(server.clone(), Connection::Dialling(pending)));
+        Found::Dialling(dial)
     }
 
-    /// Begins to dial. The dial runs in a task of its own: it belongs to no request, and the polls of those that wait for
-    /// it are polls for theirs.
-    fn dial(&self, server: &Arc<EncryptedNameserver>, deadline: Instant) -> (Shared<DialFuture>, DialRef) {
+    /// Returns a dial that begins when it is polled, and what is kept of it for others.
+    ///
+    /// The dial runs in its own task. Polled by a waiter, it would be recorded for that waiter's request.
+    fn dial(
+        &self,
+        server: &Arc<EncryptedNameserver>,
+        deadline: Instant,
+    ) -> (DialInWait, Option<PendingDial>) {
         let tls = match server.protocol {
             EncryptedProtocol::Tls => &self.dot,
             EncryptedProtocol::Https(_) => &self.doh,
         };
         let recorder = self.sink.nameserver_dial(|| server.authority().into());
-        let dial = recorder.dial().clone();
+        let record = recorder.dial().clone();
         let connect = Dial {
             server: server.clone(),
             tls: tls.clone(),
@@ -171,35 +227,54 @@ impl EncryptedDns {
             deadline,
         };
         let (sink, server) = (self.sink.clone(), server.clone());
-        let task = AbortOnDrop(tokio::spawn(async move {
+        let (alive, ended) = watch::channel(());
+        let task = async move {
+            let _alive = alive;
             let stream = connect.run(recorder).await?;
             let session = timeout_at(deadline, Session::begin(stream, &server, &sink));
             session.await.unwrap_or(Err(SessionFailure::Timeout))
-        }));
-        (task.boxed().shared(), dial)
+        };
+        // Spawned by the first poll, which is outside the lock: a runtime that is being shut down drops the task at
+        // once.
+        let future = async move { AbortOnDrop(tokio::spawn(task)).await }.boxed().shared();
+        let number = self.dials_begun.fetch_add(1, Relaxed);
+        let weak = future.downgrade();
+        let pending = weak.map(|future| PendingDial { future, record: record.clone(), number, ended });
+        (DialInWait { future, record, number, is_joined: false }, pending)
     }
 
-    /// Closes the connections as soon as they carry no query, and waits for those that carry none now.
+    /// Closes the connections as soon as they carry no query, and waits for those that carry none now. A dial that a
+    /// lookup waits for is going to carry its query.
     pub(super) async fn close(&self) {
         let connections = std::mem::take(&mut *self.connections.lock().ignore_poison());
         let mut ends = Vec::new();
         for connection in connections.into_values() {
-            if let Connection::Open(Session { inner }) = connection {
-                inner.is_retired.store(true, Relaxed);
-                ends.extend((Arc::strong_count(&inner) == 1).then(|| inner.ended.clone()));
+            match connection {
+                Connection::Open(Session { inner }) => {
+                    inner.is_retired.store(true, Relaxed);
+                    ends.extend((Arc::strong_count(&inner) == 1).then(|| inner.ended.clone()));
+                }
+                Connection::Dialling(dial) => {
+                    ends.extend(dial.future.upgrade().is_none().then_some(dial.ended));
+                }
             }
         }
-        for mut ended in ends {
+        // Outside of a runtime there is no timer.
+        if Handle::try_current().is_ok() {
+            let all = join_all(ends.iter_mut().map(watch::Receiver::changed));
             // An error is the end. It does not come if the connection's runtime has stopped.
-            let _ = timeout(2 * CLOSE_TIMEOUT, ended.changed()).await;
+            let _ = timeout(2 * CLOSE_TIMEOUT, all).await;
         }
     }
 
-    /// Keeps a new connection for other lookups.
-    fn keep(&self, server: &Arc<EncryptedNameserver>, session: &Session) {
+    /// Keeps a new connection for other lookups, unless another dial was begun since or the connections were closed.
+    fn keep(&self, server: &Arc<EncryptedNameserver>, session: &Session, number: u64) {
+        let _replaced; // dropped after the lock is released
         let mut connections = self.connections.lock().ignore_poison();
-        if let Some(Connection::Dialling(..)) = connections.get(server) {
-            connections.insert(server.clone(), Connection::Open(session.clone()));
+        if let Some(Connection::Dialling(dial)) = connections.get(server)
+            && dial.number == number
+        {
+            _replaced = connections.insert(server.clone(), Connection::Open(session.clone()));
         }
     }
 }
@@ -213,7 +288,6 @@ impl fmt::Debug for EncryptedDns {
 /// A connection that one query may use.
 pub(super) struct Checkout {
     session: Session,
-    is_reused: bool,
 }
 
 impl Checkout {
@@ -222,12 +296,15 @@ impl Checkout {
         self.session.conn()
     }
 
-    /// Reserves an ID for a query.
-    pub(super) fn reserve_id(&self) -> ReservedId {
-        match &self.session.inner.transport {
-            Transport::Tls(session) => session.reserve(),
-            Transport::Https(_) => ReservedId::any(),
-        }
+    /// Reserves an ID for a query. Waits while too many queries are open.
+    pub(super) async fn reserve_id(&self, deadline: Instant) -> Result<ReservedId, Kind> {
+        let reserve = async {
+            match &self.session.inner.transport {
+                Transport::Tls(session) => session.reserve().await,
+                Transport::Https(_) => Ok(ReservedId::any()),
+            }
+        };
+        self.until(deadline, reserve).await
     }
 
     /// Sends a query and returns the reply. `on_sent` is called when it was sent, with the HTTP request if that is how.
@@ -239,26 +316,39 @@ impl Checkout {
         on_sent: impl FnOnce(Option<&RequestHandle>),
     ) -> Result<Vec<u8>, Kind> {
         let inner = &*self.session.inner;
-        let result = timeout_at(deadline, async {
+        let exchange = async {
             match &inner.transport {
                 Transport::Tls(session) => session.exchange(id, query, on_sent).await,
-                Transport::Https(session) => session.exchange(query, on_sent).await,
+                Transport::Https(session) => session.exchange(query, &inner.liveness, on_sent).await,
             }
-        });
-        match result.await {
-            Ok(Ok(reply)) => Ok(reply),
+        };
+        self.until(deadline, exchange).await
+    }
+
+    /// Runs a step of an exchange. If it fails because of the connection, the next query gets a new one.
+    async fn until<T>(
+        &self,
+        deadline: Instant,
+        step: impl Future<Output = Result<T, SessionFailure>>,
+    ) -> Result<T, Kind> {
+        let inner = &*self.session.inner;
+        let begun = Instant::now();
+        match timeout_at(deadline, step).await {
+            Ok(Ok(output)) => Ok(output),
             Ok(Err(failure)) => {
                 let is_connections_end = failure.ends_connection();
                 if is_connections_end {
                     inner.is_retired.store(true, Relaxed);
                 }
+                let is_stale = is_connections_end && inner.liveness.has_answered();
                 let kind = Kind::from(failure);
-                let is_stale = is_connections_end && self.is_reused;
                 Err(if is_stale { Kind::ReusedConnection(Box::new(kind)) } else { kind })
             }
             Err(_) => {
-                // Nobody may be at the other end any more. The next query gets a new connection.
-                inner.is_retired.store(true, Relaxed);
+                // If other queries were answered meanwhile, it is this one that the nameserver cannot answer.
+                if !inner.liveness.has_received_since(begun) {
+                    inner.is_retired.store(true, Relaxed);
+                }
                 Err(Kind::Timeout { ignored: None })
             }
         }
@@ -279,6 +369,7 @@ struct SessionInner {
     conn: Option<ConnRef>,
     /// Its sender is dropped when the connection is closed.
     ended: watch::Receiver<()>,
+    liveness: Arc<Liveness>,
     /// Set when the connection is not given to another query.
     is_retired: AtomicBool,
 }
@@ -296,27 +387,28 @@ impl Session {
     ) -> Result<Self, SessionFailure> {
         let conn = stream.conn.clone();
         let (alive, ended) = watch::channel(());
+        let liveness = Arc::<Liveness>::default();
         let transport = match &server.protocol {
-            EncryptedProtocol::Tls => Transport::Tls(TlsSession::begin(stream, alive)),
+            EncryptedProtocol::Tls => Transport::Tls(TlsSession::begin(stream, liveness.clone(), alive)),
             EncryptedProtocol::Https(path) => {
                 Transport::Https(HttpsSession::begin(stream, server, path, sink, alive).await?)
             }
         };
         let is_retired = AtomicBool::new(false);
-        Ok(Session { inner: Arc::new(SessionInner { transport, conn, ended, is_retired }) })
+        Ok(Session { inner: Arc::new(SessionInner { transport, conn, ended, liveness, is_retired }) })
     }
 
     fn conn(&self) -> Option<&ConnRef> {
         self.inner.conn.as_ref()
     }
 
-    /// Returns `true` if another query can be sent.
-    fn is_usable(&self) -> bool {
+    /// Returns `true` if another query can be sent, and the nameserver has not been silent for this time.
+    fn is_usable(&self, silence_limit: Duration) -> bool {
         let is_open = match &self.inner.transport {
             Transport::Tls(session) => session.is_open(),
             Transport::Https(session) => session.is_open(),
         };
-        is_open && !self.inner.is_retired.load(Relaxed)
+        is_open && !self.inner.is_retired.load(Relaxed) && !self.inner.liveness.is_silent_for(silence_limit)
     }
 }
 

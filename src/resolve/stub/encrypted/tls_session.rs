@@ -14,13 +14,14 @@ use std::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, split},
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 
 use super::{
     dial::EstablishedStream,
     failure::SessionFailure,
+    liveness::Liveness,
     usage::{IDLE_LIMIT, Usage},
 };
 use crate::{
@@ -33,6 +34,8 @@ use crate::{
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many queries wait until they are written. Others wait for their turn.
 const MAX_UNSENT: usize = 16;
+/// How many queries are open on a connection at a time: far fewer than there are IDs. Others wait for their turn.
+const MAX_OPEN: usize = 1000;
 /// Capacity of the buffer for replies, in bytes.
 const READ_BUFFER: usize = 2048;
 
@@ -51,6 +54,9 @@ struct Unsent {
 
 struct SessionState {
     waiting: Mutex<Waiting>,
+    /// One permit for each ID that may be reserved. Closed with the connection.
+    permits: Semaphore,
+    liveness: Arc<Liveness>,
     usage: Usage,
 }
 
@@ -85,6 +91,7 @@ impl Drop for ReservedId {
     fn drop(&mut self) {
         if let Some(state) = &self.state {
             state.waiting.lock().ignore_poison().queries.remove(&self.id);
+            state.permits.add_permits(1);
         }
     }
 }
@@ -92,11 +99,15 @@ impl Drop for ReservedId {
 impl TlsSession {
     /// Begins the task of the connection, which ends it when the session is dropped or idle for too long. `alive` is
     /// dropped after that.
-    pub(super) fn begin(stream: EstablishedStream, alive: watch::Sender<()>) -> Self {
+    pub(super) fn begin(
+        stream: EstablishedStream,
+        liveness: Arc<Liveness>,
+        alive: watch::Sender<()>,
+    ) -> Self {
         let EstablishedStream { io, conn } = stream;
         let (unsent, queue) = mpsc::channel(MAX_UNSENT);
-        let state = Arc::new(SessionState { waiting: Mutex::default(), usage: Usage::new() });
-        let driven = drive(TokioIo::new(io), queue, state.clone(), conn);
+        let state = Arc::new(SessionState::new(liveness));
+        let driven = drive(TokioIo::new(io), queue, CloseOnDrop(state.clone()), conn);
         tokio::spawn(async move {
             driven.await;
             drop(alive);
@@ -108,16 +119,16 @@ impl TlsSession {
         !self.unsent.is_closed() && self.state.waiting.lock().ignore_poison().closed.is_none()
     }
 
-    /// Reserves an unpredictable ID.
-    pub(super) fn reserve(&self) -> ReservedId {
+    /// Reserves an unpredictable ID. Waits while [`MAX_OPEN`] queries are open.
+    pub(super) async fn reserve(&self) -> Result<ReservedId, SessionFailure> {
+        self.state.permits.acquire().await.map_err(|_| self.closed())?.forget();
         let mut waiting = self.state.waiting.lock().ignore_poison();
         let mut id = fastrand::u16(..);
-        // A connection with 65,536 queries under way does not exist: each is a future with sockets of its own.
         while waiting.queries.contains_key(&id) {
             id = id.wrapping_add(1);
         }
         waiting.queries.insert(id, None);
-        ReservedId { id, state: Some(self.state.clone()) }
+        Ok(ReservedId { id, state: Some(self.state.clone()) })
     }
 
     /// Sends a query with a reserved ID, and returns the reply with the same ID.
@@ -152,6 +163,15 @@ fn framed(message: &[u8]) -> Vec<u8> {
 }
 
 impl SessionState {
+    fn new(liveness: Arc<Liveness>) -> Self {
+        SessionState {
+            waiting: Mutex::default(),
+            permits: Semaphore::new(MAX_OPEN),
+            liveness,
+            usage: Usage::new(),
+        }
+    }
+
     /// Passes a reply to the query that waits for it. Others are dropped: their query has been given up.
     ///
     /// # Errors
@@ -162,6 +182,7 @@ impl SessionState {
             let text = format!("malformed: {} bytes are less than a header", message.len());
             return Err(SessionFailure::BadReply(text));
         };
+        self.liveness.received();
         let waiting = self.waiting.lock().ignore_poison().queries.get_mut(&id).and_then(Option::take);
         if let Some(query) = waiting {
             let _ = query.send(message); // an error means that the query was given up just now
@@ -174,6 +195,16 @@ impl SessionState {
         let mut waiting = self.waiting.lock().ignore_poison();
         waiting.closed.get_or_insert(failure);
         waiting.queries.values_mut().for_each(|query| *query = None);
+        self.permits.close();
+    }
+}
+
+/// Has all queries fail when it is dropped: the runtime of the connection may be shut down.
+struct CloseOnDrop(Arc<SessionState>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.on_closed(SessionFailure::NoTask);
     }
 }
 
@@ -181,13 +212,14 @@ impl SessionState {
 async fn drive<S: AsyncRead + AsyncWrite>(
     stream: S,
     mut queue: mpsc::Receiver<Unsent>,
-    state: Arc<SessionState>,
+    state: CloseOnDrop,
     conn: Option<ConnRef>,
 ) {
+    let state = &*state.0;
     let (mut reader, mut writer) = split(stream);
     let ended = tokio::select! {
-        failure = read_all(&mut reader, &state) => Some(failure),
-        result = write_all(&mut writer, &mut queue) => result.err().map(SessionFailure::from),
+        failure = read_all(&mut reader, state) => Some(failure),
+        result = write_all(&mut writer, &mut queue, &state.liveness) => result.err().map(SessionFailure::from),
         () = state.usage.idle_for(IDLE_LIMIT) => {
             if let Some(conn) = &conn {
                 conn.set_close_reason(EndReason::IdleLimit);
@@ -237,11 +269,13 @@ async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> io::Result<Vec<u8>>
 async fn write_all<W: AsyncWrite + Unpin>(
     writer: &mut W,
     queue: &mut mpsc::Receiver<Unsent>,
+    liveness: &Liveness,
 ) -> io::Result<()> {
     while let Some(Unsent { frame, sent }) = queue.recv().await {
         if sent.is_closed() {
             continue; // given up before it was written
         }
+        liveness.sent();
         writer.write_all(&frame).await?;
         writer.flush().await?;
         let _ = sent.send(()); // an error means that the query was given up just now
