@@ -61,6 +61,45 @@ async fn the_system_is_asked_if_no_plain_nameserver_is_configured() {
 }
 
 #[tokio::test]
+async fn https_records_of_the_name_are_not_asked_for() {
+    let fixture = Fixture::new();
+    let server = tls_server(&fixture, |query| query.addresses(&["192.0.2.1"])).await;
+    let plain = DnsServer::answering(&["127.0.0.1"]).await;
+    let builder = fixture.builder([by_name(&server), plain.addr().into()]).https_records(true);
+    assert_eq!(builder.build().unwrap().lookup("web.test").await.unwrap(), ips(&["192.0.2.1"]));
+    let mut questions = plain.questions();
+    questions.sort();
+    assert_eq!(questions, ["dns.test A", "dns.test AAAA"]);
+    fixture.finish();
+}
+
+#[tokio::test]
+async fn skipped_addresses_do_not_end_the_search() {
+    let fixture = Fixture::new();
+    let server = tls_server(&fixture, |query| query.addresses(&["192.0.2.66"])).await;
+    let plain = DnsServer::start(|query| match query.name().as_str() {
+        NAME => query.addresses(&["127.0.0.1"]),
+        "web.corp.test" => query.addresses(&["192.0.2.1"]),
+        _ => query.nothing(ResponseCode::ServFail),
+    })
+    .await;
+    let port = server.addr().port();
+    let skip = move |_, at| (at == port).then(|| "not this one".to_owned());
+    let servers = || [plain.addr().into(), by_name(&server)];
+    let resolver = fixture.builder(servers()).skip_nameserver(skip).build().unwrap();
+    let error = resolver.lookup("web.test").await.unwrap_err();
+    assert_eq!((error.failure(), error.server()), (Failure::NameserversSkipped, Some(&by_name(&server))));
+    let text = error.to_string();
+    assert!(text.contains("all addresses of the nameserver were skipped (127.0.0.1:"), "{text}");
+    let searching = fixture.builder(servers()).search(["corp.test"]).skip_nameserver(skip);
+    assert_eq!(searching.build().unwrap().lookup("web").await.unwrap(), ips(&["192.0.2.1"]));
+    let resolver = fixture.builder(servers()).search(["other.test", "corp.test"]).skip_nameserver(skip);
+    assert_eq!(resolver.build().unwrap().lookup("web").await.unwrap(), ips(&["192.0.2.1"]));
+    assert_eq!(server.accepted(), 0);
+    fixture.finish();
+}
+
+#[tokio::test]
 async fn an_unknown_name_leads_to_the_next_server() {
     let fixture = Fixture::new();
     let plain = DnsServer::start(|query| match query.name().as_str() {

@@ -18,7 +18,7 @@ async fn a_request_is_linked_with_what_carried_its_lookup() {
         let web = Web::start(async |_| reply("hello"));
         let roots = Roots::from_pem(fixture.authority.pem()).unwrap();
         let client = Client::builder(&fixture.sink).roots(roots).nameservers([nameserver.clone()]);
-        let client = client.danger_accept_invalid_certs(true).build().unwrap();
+        let client = client.build().unwrap();
         let mut slices = Vec::new();
         for host in ["one.test", "two.test"] {
             let url = format!("http://{host}:{}/", web.addr().port());
@@ -68,6 +68,22 @@ async fn a_request_is_linked_with_what_carried_its_lookup() {
             assert!(timings.tls.is_none(), "the handshake with the nameserver is none of the request");
         }
     }
+}
+
+#[tokio::test]
+async fn certificates_of_nameservers_are_verified_in_any_case() {
+    let fixture = Fixture::new();
+    let leaf = Authority::new("unknown").issue(&["127.0.0.1"]);
+    let server = EncryptedDnsServer::tls(&leaf, |query| query.addresses(&["127.0.0.1"])).await;
+    let nameserver: Nameserver = format!("tls://{}", server.addr()).parse().unwrap();
+    let roots = Roots::from_pem(fixture.authority.pem()).unwrap();
+    let client = Client::builder(&fixture.sink).roots(roots).nameservers([nameserver]);
+    let client = client.danger_accept_invalid_certs(true).build().unwrap();
+    let error = client.get("https://web.test/").await.unwrap_err();
+    assert_eq!(error.failure(), Failure::SslUnknownAuthority);
+    assert!(server.queries().is_empty());
+    client.close().await;
+    fixture.finish();
 }
 
 #[tokio::test]

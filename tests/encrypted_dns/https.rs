@@ -126,9 +126,7 @@ async fn a_silent_server_times_out() {
     let resolver = fixture.builder([https(&server)]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
     let lookup = tokio::spawn(async move { resolver.lookup("web.test").await });
     server.wait_for_queries(1).await;
-    tokio::time::pause();
-    tokio::time::advance(LONG).await;
-    tokio::time::resume();
+    pass(LONG).await;
     assert_eq!(lookup.await.unwrap().unwrap_err().failure(), Failure::GenericTimeoutError);
     let trace = fixture.finish();
     assert_eq!(failures(&trace), ["generic_timeout_error"]);
@@ -155,6 +153,70 @@ async fn a_query_on_a_connection_that_was_closed_meanwhile_is_repeated_once() {
     let failed: Vec<_> = trace.dns_queries.iter().map(|query| query.failure.is_some()).collect();
     assert_eq!(failed, [false, true, false, true, true]);
     assert_eq!(trace.http_requests.len(), 5);
+}
+
+#[tokio::test]
+async fn the_reset_of_a_stream_is_not_the_end_of_the_connection() {
+    let fixture = Fixture::new();
+    let server = https_server(&fixture, |query| match query.name().as_str() {
+        "reset.test" => HttpAction::Reset,
+        _ => query.addresses(&["192.0.2.1"]).into(),
+    })
+    .await;
+    let resolver = fixture.builder([https(&server)]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
+    let error = resolver.lookup("reset.test").await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Http2StreamReset, "{error}");
+    assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["192.0.2.1"]));
+    assert_eq!((server.accepted(), server.queries().len()), (1, 2));
+    fixture.finish();
+}
+
+#[tokio::test]
+async fn a_connection_without_any_answer_is_not_used_again() {
+    let fixture = Fixture::new();
+    let server = https_server(&fixture, |query| match query.name().as_str() {
+        "silent.test" => HttpAction::Silence,
+        _ => query.addresses(&["192.0.2.1"]).into(),
+    })
+    .await;
+    let resolver = fixture.builder([https(&server)]).ip_strategy(IpStrategy::Ipv4Only).build().unwrap();
+    for (accepted, name) in [(1, "silent.test"), (2, "silent.test")] {
+        let lookup = tokio::spawn({
+            let resolver = resolver.clone();
+            async move { resolver.lookup(name).await }
+        });
+        server.wait_for_queries(accepted).await;
+        assert_eq!(server.accepted(), accepted);
+        lookup.abort();
+        assert!(lookup.await.unwrap_err().is_cancelled());
+        pass(Duration::from_secs(3)).await;
+    }
+    assert_eq!(resolver.lookup("web.test").await.unwrap(), ips(&["192.0.2.1"]));
+    assert_eq!(server.accepted(), 3);
+    fixture.finish();
+}
+
+#[tokio::test]
+async fn the_query_of_the_url_is_masked() {
+    let fixture = Fixture {
+        sink: TraceSink::builder().mask_query(true).build(),
+        authority: Authority::new("nameservers"),
+    };
+    let server = https_server(&fixture, |query| query.nothing(ResponseCode::NXDomain)).await;
+    let secret: Nameserver = format!("{}?token=secret", https(&server)).parse().unwrap();
+    let error = fixture.resolver([secret.clone()]).lookup("web.test").await.unwrap_err();
+    let masked = format!("{}?***", https(&server));
+    assert_eq!(error.to_string(), format!("lookup web.test on {masked}: no such host"));
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    // In the record of a request, too.
+    let client = nettrace::client::Client::builder(&fixture.sink).resolver(fixture.resolver([secret]));
+    let client = client.build().unwrap();
+    client.get("http://web.test/").await.unwrap_err();
+    client.close().await;
+    let trace = fixture.finish();
+    let text = serde_json::to_string(&trace).unwrap();
+    assert!(!text.contains("secret"), "{text}");
+    assert!(trace.dials.iter().flat_map(|dial| &dial.resolver_dials).all(|dial| dial.nameserver == masked));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod client;
+mod connections;
 mod https;
 mod oracles;
 mod tls;
@@ -26,7 +27,7 @@ use nettrace::{
 };
 use test_support::{
     check,
-    dns::{Action, ClosedPort, DnsServer, ReceivedQuery, framed},
+    dns::{Action, ClosedPort, DnsServer, ReceivedQuery, framed, wire},
     encrypted_dns::{EncryptedDnsServer, HttpAction},
     pki::Authority,
     wait,
@@ -94,6 +95,13 @@ fn failures(trace: &NetTrace) -> Vec<&str> {
 /// Returns the server at this address, asked over TLS, with a certificate for [`NAME`].
 fn tls(server: &EncryptedDnsServer) -> Nameserver {
     format!("tls://{}#{NAME}", server.addr()).parse().unwrap()
+}
+
+/// Lets this time pass for what is under way.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 fn ips(addresses: &[&str]) -> Vec<IpAddr> {

@@ -88,6 +88,8 @@ pub enum Action {
     Send(Vec<Vec<u8>>),
     /// Sends these messages after a delay.
     Later(Duration, Vec<Vec<u8>>),
+    /// Over TCP, sends these messages after the next reply on the same connection.
+    AfterNext(Vec<Vec<u8>>),
     /// Over TCP, sends these bytes as they are and closes.
     RawAndClose(Vec<u8>),
     Silence,
@@ -188,7 +190,8 @@ impl ClosedPort {
     }
 }
 
-async fn bind() -> (UdpSocket, TcpListener) {
+/// Binds a port of the loopback interface for UDP and TCP.
+pub(crate) async fn bind() -> (UdpSocket, TcpListener) {
     loop {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         // Another process may use the port for TCP.
@@ -215,6 +218,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, behaviour: Arc<Behaviour>, log: Arc<M
                 });
             }
             Action::RawAndClose(bytes) => send_all(&socket, from, &[bytes]).await,
+            Action::AfterNext(_) => panic!("each query over UDP has a socket of its own"),
             Action::Silence => {}
         }
     }
@@ -240,6 +244,7 @@ pub(crate) async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
     behaviour: Arc<Behaviour>,
     log: Arc<Mutex<Vec<ReceivedQuery>>>,
 ) {
+    let mut held = Vec::new();
     while let Ok(len) = stream.read_u16().await {
         let mut bytes = vec![0; len.into()];
         if stream.read_exact(&mut bytes).await.is_err() {
@@ -248,8 +253,12 @@ pub(crate) async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
         let Ok(message) = Message::from_vec(&bytes) else { return };
         let query = ReceivedQuery { message, tcp: true, from };
         log.lock().unwrap().push(query.clone());
-        let messages = match behaviour(&query) {
+        let mut messages = match behaviour(&query) {
             Action::Send(messages) => messages,
+            Action::AfterNext(messages) => {
+                held.extend(messages);
+                continue;
+            }
             Action::Later(delay, messages) => {
                 tokio::time::sleep(delay).await;
                 messages
@@ -261,6 +270,7 @@ pub(crate) async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
             }
             Action::Silence => continue,
         };
+        messages.append(&mut held);
         for message in messages {
             let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
             if stream.write_all(&framed).await.is_err() {

@@ -1,7 +1,7 @@
 //! Scripted nameservers for DNS over TLS and DNS over HTTPS.
 
 use std::{
-    convert::Infallible,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -13,14 +13,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    dns::{Action, Behaviour, ReceivedQuery, serve_stream, wire},
+    dns::{Action, Behaviour, ReceivedQuery, bind, serve_stream, wire},
     pki::Leaf,
     wait,
 };
@@ -30,6 +27,8 @@ pub struct EncryptedDnsServer {
     addr: SocketAddr,
     queries: Arc<Mutex<Vec<ReceivedQuery>>>,
     accepted: Arc<Mutex<usize>>,
+    /// At the same port. Nothing may come here.
+    plain: std::net::UdpSocket,
     _task: JoinSet<()>,
 }
 
@@ -41,6 +40,8 @@ pub enum HttpAction {
         body: Vec<u8>,
     },
     Silence,
+    /// Resets the stream of the request.
+    Reset,
     /// Closes the connection.
     Close,
 }
@@ -97,7 +98,8 @@ impl EncryptedDnsServer {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (plain, listener) = bind().await;
+        let plain = plain.into_std().unwrap();
         let addr = listener.local_addr().unwrap();
         let queries = Arc::<Mutex<Vec<_>>>::default();
         let accepted = Arc::<Mutex<usize>>::default();
@@ -118,7 +120,7 @@ impl EncryptedDnsServer {
                 });
             }
         });
-        EncryptedDnsServer { addr, queries, accepted, _task: task }
+        EncryptedDnsServer { addr, queries, accepted, plain, _task: task }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -133,6 +135,14 @@ impl EncryptedDnsServer {
     /// Returns how many connections were accepted so far.
     pub fn accepted(&self) -> usize {
         *self.accepted.lock().unwrap()
+    }
+
+    /// Returns `true` if a datagram came to the port of the server.
+    pub fn is_asked_in_plain_text(&self) -> bool {
+        match self.plain.peek(&mut [0; 512]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            datagram => datagram.is_ok(),
+        }
     }
 
     /// Waits until the server has received this many queries.
@@ -165,8 +175,9 @@ async fn serve_http(
             match behaviour(&query) {
                 HttpAction::Respond { status, content_type, body } => {
                     let response = Response::builder().status(status).header(CONTENT_TYPE, content_type);
-                    Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
+                    Ok::<_, io::Error>(response.body(Full::new(Bytes::from(body))).unwrap())
                 }
+                HttpAction::Reset => Err(io::Error::other("the stream is reset")),
                 HttpAction::Silence => std::future::pending().await,
                 HttpAction::Close => {
                     close.notify_one();

@@ -47,6 +47,7 @@ impl SessionFailure {
     pub(super) fn is_of_one_lookup(&self) -> bool {
         match self {
             Self::Timeout | Self::NoTask => true,
+            Self::Unresolved(error) => error.failure() == Failure::GenericTimeoutError,
             Self::Tls(error) => error.failure() == Failure::GenericTimeoutError,
             _ => false,
         }

@@ -117,12 +117,9 @@ impl<'a> Times<'a> {
         let Some((open, close)) = udp.or(tcp) else { return };
         let sent = query.dns_query_msgs.iter().map(|message| ("sentAt", message.sent_at));
         let received = query.dns_reply_msgs.iter().map(|message| ("recvAt", message.recv_at));
-        // A connection that lookups share may be closed before those that wait for a reply learn of it.
-        let is_shared = self
-            .trace
-            .tcp_conns
-            .get(&query.connection)
-            .is_some_and(|conn| conn.from_dial != query.from_dial && query.failure.is_some());
+        // A connection that lookups share may be closed before those that wait for a reply learn of it, or get it.
+        let is_shared =
+            self.trace.tcp_conns.get(&query.connection).is_some_and(|conn| conn.from_dial != query.from_dial);
         let close = if is_shared { Timestamp::UNDEFINED } else { close };
         let ends = [("endAt", query.end_at), ("connCloseAt", close)];
         let all: Vec<_> =
