@@ -120,8 +120,8 @@ impl StubResolverBuilder {
     }
 
     /// Sets how long to wait for one nameserver, at most a day (system's default: 5 s). A query that is repeated over
-    /// TCP has this time again. Over TLS and HTTPS it covers the lookup of the nameserver's name, the dial, the handshake
-    /// and the query; a query that is repeated on a new connection has it again.
+    /// TCP has this time again. Over TLS and HTTPS it covers the lookup of the nameserver's name, the dial, the
+    /// handshake and the query; a query that is repeated on a new connection has it again.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.overrides.timeout = Some(timeout);

@@ -64,8 +64,9 @@ use crate::{
 ///
 /// - In plain DNS each query has its own socket, port and ID.
 /// - Over TLS and HTTPS all queries to a nameserver share one connection, which is closed when it was idle for 10
-///   seconds. A query on a connection that the nameserver has closed meanwhile is sent once more, on a new one. A
-///   nameserver that is asked over TLS or HTTPS is never asked in plain text instead.
+///   seconds. A query on a connection that the nameserver has closed meanwhile is sent once more, on a new one. If a
+///   query has been out for 2 seconds and nothing has come since, the next one gets a new connection. A nameserver that
+///   is asked over TLS or HTTPS is never asked in plain text instead.
 /// - NXDOMAIN and an empty answer are final for a name. SERVFAIL, REFUSED, other response codes, a lame referral, a
 ///   timeout and a socket error lead to the next nameserver.
 /// - A reply to another query, or one that cannot be decoded, is recorded and ignored.
@@ -75,10 +76,10 @@ use crate::{
 /// - Lists with IPv6 addresses are sorted as in RFC 6724 section 6.
 /// - Both files are read again when they change; they are checked at most once in five seconds.
 ///
-/// Nothing is cached, and a lookup that is dropped leaves nothing behind. Connections over TLS and HTTPS run in tasks on the
-/// runtime of the lookup that needed them first. They end when they are idle, or when the resolver and its clones are
-/// dropped. A lookup belongs to the dial that is being polled when it begins; outside a dial it has a record of
-/// its own.
+/// Nothing is cached, and a lookup that is dropped leaves nothing behind. Connections over TLS and HTTPS run in tasks
+/// on the runtime of the lookup that needed them first. They end when they are idle, or when the resolver and its
+/// clones are dropped. A lookup belongs to the dial that is being polled when it begins; outside a dial it has a record
+/// of its own.
 #[derive(Clone, Debug)]
 pub struct StubResolver {
     inner: Arc<StubResolverInner>,

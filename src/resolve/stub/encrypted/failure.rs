@@ -1,4 +1,5 @@
-//! The reasons why a nameserver cannot be asked over TLS or HTTPS. All lookups that wait for a connection get the same answer.
+//! The reasons why a nameserver cannot be asked over TLS or HTTPS. All lookups that wait for a connection get the same
+//! answer.
 
 use std::{io, net::SocketAddr, sync::Arc};
 

@@ -1,8 +1,7 @@
 //! Tracks whether the nameserver still answers on a connection.
 //!
-//! TCP needs many minutes to notice that nobody is at the other end. What the queries see tells earlier, including those
-//! whose callers have given up: a query that was sent some time ago, and nothing has come since, not even the reply to
-//! another query.
+//! TCP needs many minutes to notice that nobody is at the other end. The queries show it earlier, including those whose
+//! callers have given up: one was sent some time ago, and nothing has come since, not even the reply to another query.
 
 use std::{sync::Mutex, time::Duration};
 

@@ -5,7 +5,8 @@
 //! made wait for the same dial; if all of them are dropped, so is the dial.
 //!
 //! [`dial`] makes a connection, [`tls_session`] and [`https_session`] send queries over it, [`usage`] says when it has
-//! been idle for too long, and [`liveness`] when the nameserver has been silent for too long. The caller, `exchange`, encodes the queries and records the messages.
+//! been idle for too long, and [`liveness`] when the nameserver has been silent for too long. The caller, `exchange`,
+//! encodes the queries and records the messages.
 
 mod dial;
 mod failure;
@@ -143,8 +144,8 @@ impl EncryptedDns {
             };
             let recorder = dial.resolver_dial(&Nameserver(NameserverKind::Encrypted(server.clone())));
             recorder.shares(&waited_for.record);
-            // The dial has a deadline itself, which is this one or an earlier one, and records which part of it took too
-            // long. It does not keep to it only if its runtime has stopped.
+            // The dial has a deadline itself, which is this one or an earlier one, and records which part of it took
+            // too long. It does not keep to it only if its runtime has stopped.
             let result = timeout_at(deadline + STOPPED_RUNTIME_GRACE, waited_for.future).await;
             match result.unwrap_or(Err(SessionFailure::Timeout)) {
                 Ok(session) => {
