@@ -105,6 +105,7 @@ pub struct ResolverDialTrace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The nameserver, as `address:port`; over TLS or HTTPS as it is configured, such as `tls://192.0.2.1#dns.example`.
+    /// The query of a URL is written as `?***`.
     pub nameserver: Text,
     /// The UDP or TCP connection, if it was established.
     #[serde(skip_serializing_if = "TraceId::is_undefined")]
