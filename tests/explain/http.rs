@@ -271,6 +271,28 @@ async fn a_request_that_is_refused_before_its_body_has_ended() {
     assert_eq!((quoted(&root, "respStatusCode"), quoted(&root, "reqContentLen")), ("413", "9"));
 }
 
+/// What the program sees is the reset within the response.
+#[tokio::test]
+async fn a_request_that_is_refused_and_reset_before_its_body_has_ended() {
+    let (sink, is_answered) = (TraceSink::new(), Arc::new(Notify::new()));
+    let answered = is_answered.clone();
+    let server = Server::start(async move |mut conn| {
+        conn.read_head().await?;
+        conn.read(b"9\r\nsome data\r\n".len()).await?;
+        conn.write(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 10\r\n\r\nhalf!").await?;
+        answered.notified().await;
+        conn.reset()
+    });
+    let client = client(&sink).build().unwrap();
+    let body = endless(std::iter::once(Bytes::from_static(b"some data")));
+    let response = client.post(format!("http://{}/", server.addr()), body).await.unwrap();
+    is_answered.notify_one();
+    assert!(response.into_body().bytes().await.is_err());
+    client.close().await;
+    let root = root(&sink.snapshot(""), "http_early_response");
+    assert_eq!((quoted(&root, "respStatusCode"), root.severity), ("413", Severity::Failure));
+}
+
 #[tokio::test]
 async fn redirects_in_a_circle() {
     let (sink, web) = (TraceSink::new(), Web::start(async |_| redirect(302, "/")));
@@ -328,11 +350,11 @@ async fn an_error_of_a_gateway() {
 }
 
 /// Requests a URL of a server that answers as a gRPC server does that has nothing but a status.
-async fn grpc(sink: &TraceSink, code: &'static str) -> NetTrace {
+async fn grpc(sink: &TraceSink, code: &'static str, message: &'static str) -> NetTrace {
     let web = Web::start(async move |_| {
         let mut response = reply("");
         for (name, value) in
-            [("content-type", "application/grpc"), ("grpc-status", code), ("grpc-message", "no server")]
+            [("content-type", "application/grpc"), ("grpc-status", code), ("grpc-message", message)]
         {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
@@ -344,11 +366,23 @@ async fn grpc(sink: &TraceSink, code: &'static str) -> NetTrace {
 
 #[tokio::test]
 async fn a_grpc_status_under_a_status_of_200() {
-    let found = root(&grpc(&with_headers(), "14").await, "grpc_error");
+    let found = root(&grpc(&with_headers(), "14", "no server").await, "grpc_error");
     assert!(found.sentence.ends_with("the gRPC status UNAVAILABLE: no server."), "{}", found.sentence);
-    let found = root(&grpc(&TraceSink::new(), "14").await, "grpc_error");
+    let found = root(&grpc(&TraceSink::new(), "14", "no server").await, "grpc_error");
     assert_eq!((quoted(&found, "grpcStatus"), found.not_seen.len()), ("14", 1));
-    assert!(explained(&grpc(&with_headers(), "5").await).is_empty(), "NOT_FOUND is an answer");
+    assert!(explained(&grpc(&with_headers(), "5", "no server").await).is_empty(), "NOT_FOUND is an answer");
+}
+
+/// What a server sends may not control the terminal that a finding is printed on.
+#[tokio::test]
+async fn a_message_with_control_characters_is_escaped() {
+    let sink = with_headers();
+    let trace = grpc(&sink, "13", "%1B[2J").await;
+    let root = root(&trace, "grpc_error");
+    assert!(root.sentence.contains('\u{1b}'));
+    for text in [root.to_string(), only_verdict(&trace).to_string(), explained(&trace).to_string()] {
+        assert!(!text.contains('\u{1b}') && text.contains("[2J"), "{text:?}");
+    }
 }
 
 #[tokio::test]

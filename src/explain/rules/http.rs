@@ -256,7 +256,8 @@ pub(super) fn early_response(case: &Case<'_>) -> Option<Found> {
     let until = if is_known(request.req_body_end_at) { request.req_body_end_at } else { request.end_at };
     let found = match case.outcome {
         Outcome::Succeeded => Found::degraded(Stage::Http, host.as_str(), sentence).costs(case.duration()),
-        _ => Found::failure(Stage::Http, host.as_str(), sentence),
+        // The connection is often reset then, which is what the program sees.
+        _ => Found::failure(Stage::Tcp, host.as_str(), sentence),
     };
     let found = found.check(match status {
         413 => format!("Send a smaller body, or raise the limit of {host} and of the gateways before it."),

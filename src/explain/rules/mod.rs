@@ -74,7 +74,8 @@ rules! {
     proxy::refused_connect: "proxy_refused_connect", "The proxy refused to open a tunnel.";
     proxy::socks_error: "proxy_socks_error", "The SOCKS proxy did not connect, or does not speak SOCKS5.";
     proxy::slow_tunnel: "proxy_slow_tunnel", "The proxy was slow to open a tunnel.";
-    // Before the causes in TCP: it is a reset, too, of which more is known.
+    // Before the causes in TCP: both are also resets, of which more is known.
+    http::early_response: "http_early_response", "The server refused the request before it had the whole body.";
     http::stale_keep_alive: "http_stale_keep_alive", "The server closed an idle connection as a request came.";
     tcp::refused: "tcp_refused", "Nothing listens on the port of the peer.";
     tcp::filtered: "tcp_filtered", "Nothing answers the attempt to connect.";
@@ -117,7 +118,6 @@ rules! {
     http::truncated: "http_truncated", "The response was cut off within its body.";
     http::headers_too_large: "http_headers_too_large", "A head is larger than the other side accepts.";
     http::protocol_error: "http_protocol_error", "The response is not valid HTTP.";
-    http::early_response: "http_early_response", "The server refused the request before it had the whole body.";
     http::redirect_loop: "http_redirect_loop", "Redirects lead in a circle, or there are too many.";
     http::redirect_detour: "http_redirect_detour", "Several redirects in a row precede the answer.";
     http::throttled: "http_throttled", "The server gets too many requests, is overloaded or in maintenance.";
