@@ -3,7 +3,7 @@
 use crate::{client, explained, only_verdict, quoted, root, slow_tls, trace_of};
 use hyper_util::client::legacy::connect::HttpConnector;
 use nettrace::{
-    NetTrace, TraceSink,
+    Failure, NetTrace, TraceSink,
     client::ClientBuilder,
     connect::TraceConnectLayer,
     explain::{Outcome, Severity},
@@ -19,8 +19,11 @@ use test_support::{
     pki::{self, Authority},
     raw::Server,
     require::require_lab,
+    wait,
     web::{Web, reply},
 };
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 use tower::{Layer as _, ServiceExt as _};
 
 /// Requests `https://web.test/` of a server with this configuration, and returns the trace.
@@ -311,6 +314,47 @@ fn a_hello_that_is_longer_than_a_segment_and_lost() {
     });
     let root = root(&trace, "tls_large_hello_dropped");
     assert_eq!((quoted(&root, "tcpInfo.sndMss"), root.about.as_str()), ("148", "10.9.0.2"));
+}
+
+/// The second request begins a dial, and then takes the connection of the first one. Its dial is given up in the end.
+#[tokio::test]
+async fn a_handshake_that_was_needed_no_more_is_healthy() {
+    let (sink, authority, answer) = (TraceSink::new(), authority(), Arc::new(Notify::new()));
+    let answered = answer.clone();
+    let acceptor = TlsAcceptor::from(Arc::new(authority.issue(&["127.0.0.1"]).server()));
+    let server = Server::start(async move |mut conn| {
+        if conn.index > 0 {
+            return conn.read_to_end().await;
+        }
+        let mut conn = conn.upgrade(|stream| acceptor.accept(stream)).await?;
+        conn.read_head().await?;
+        answered.notified().await;
+        loop {
+            conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await?;
+            conn.read_head().await?;
+        }
+    });
+    let client = client(&sink).roots(roots(&authority)).build().unwrap();
+    let get =
+        async || client.get(format!("https://{}/", server.addr())).await.unwrap().into_body().bytes().await;
+    let is_sent = || sink.snapshot("").http_requests.iter().any(|it| !it.conn_acquired_at.is_undefined());
+    let (first, second, ()) = tokio::join!(
+        get(),
+        async {
+            wait::until("the first request is sent", is_sent).await;
+            get().await
+        },
+        async {
+            wait::until("the second one dials", || sink.snapshot("").tls_tunnels.len() == 2).await;
+            answer.notify_one();
+        },
+    );
+    assert!(first.is_ok() && second.is_ok());
+    client.close().await;
+    let trace = sink.snapshot("");
+    assert_eq!(trace.tls_tunnels[1].failure, Some(Failure::Interrupted));
+    let explanation = explained(&trace);
+    assert!(explanation.is_empty(), "{explanation}");
 }
 
 /// Makes four requests, each on a connection of its own.

@@ -17,6 +17,11 @@ pub(super) fn sent_request<'a>(case: &Case<'a>) -> Option<&'a HttpReqTrace> {
     case.request.filter(|request| !request.accepted)
 }
 
+/// Returns `true` if a time limit or the program ended the subject of a case.
+pub(super) fn ran_out(case: &Case<'_>) -> bool {
+    matches!(case.outcome, Outcome::TimedOut | Outcome::GivenUp)
+}
+
 /// Returns the URL of a request, cut if it is longer than URLs usually are.
 pub(super) fn url(request: &HttpReqTrace) -> Cow<'_, str> {
     shortened(&request.req_url)
@@ -469,11 +474,10 @@ pub(super) fn grpc_error(case: &Case<'_>) -> Option<Found> {
 /// The server paused within the body of the response.
 pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
     let request = sent_request(case).filter(|request| is_known(request.resp_recv_at))?;
-    let ran_out =
-        matches!(case.outcome, Outcome::TimedOut | Outcome::GivenUp) && !is_known(request.resp_body_end_at);
+    let is_cut_short = ran_out(case) && !is_known(request.resp_body_end_at);
     // A connection with many requests has too many operations to look at for each of them.
     let is_own = |conn: &&TcpConnTrace| case.graph.is_only_on(&conn.trace_id);
-    let conn = case.conn.filter(|conn| is_own(conn) || (ran_out && request.proto_major < 2))?;
+    let conn = case.conn.filter(|conn| is_own(conn) || (is_cut_short && request.proto_major < 2))?;
     let (host, end) = (case.origin(), case.at(request.end_at)?);
     let found = |time: i64| {
         let sentence = format!(
@@ -488,7 +492,7 @@ pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
     };
     let ops = conn.socket_trace.as_ref().map(|ops| &ops.socket_ops).filter(|ops| ops.len() <= MAX_OPS);
     let Some(ops) = ops else {
-        let info = conn.tcp_info.last().filter(|info| ran_out && info.event == TcpInfoEvent::Closing)?;
+        let info = conn.tcp_info.last().filter(|info| is_cut_short && info.event == TcpInfoEvent::Closing)?;
         let silent = i64::from(info.last_data_recv_ms?).saturating_mul(1_000_000);
         let time = silent.min(case.between(request.resp_recv_at, request.end_at));
         return Some(found(time).shows_at(conn, "tcpInfo.lastDataRecvMs", info.last_data_recv_ms?, info.at));
@@ -497,7 +501,7 @@ pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
     let reads = ops.iter().filter(|op| op.r#type == SocketOpType::Read && op.data_len > 0);
     let reads = reads.filter_map(|op| Some((case.at(op.call_at)?, case.at(op.return_at)?, op)));
     let reads: Vec<_> = reads.filter(|(_, end_of_read, _)| *end_of_read <= end).collect();
-    if ran_out {
+    if is_cut_short {
         let (_, last, op) = reads.last()?;
         let time = end.saturating_sub(begin.max(*last));
         let value = format!("read of {} bytes, the last one", op.data_len);
@@ -527,8 +531,7 @@ pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
 
 /// Time ran out while the body of the request was sent.
 pub(super) fn upload_slow(case: &Case<'_>) -> Option<Found> {
-    let request =
-        sent_request(case).filter(|_| matches!(case.outcome, Outcome::TimedOut | Outcome::GivenUp))?;
+    let request = sent_request(case).filter(|_| ran_out(case))?;
     let conn = case.conn.filter(|_| is_known(request.conn_acquired_at))?;
     let time = case.between(request.conn_acquired_at, request.end_at);
     let window_wait = request.window_wait_us.map_or(0, |us| i64::from(us.get()) * 1000);

@@ -1,6 +1,6 @@
 //! Causes at proxies.
 
-use super::http::{is_known, sent_request};
+use super::http::{is_known, ran_out, sent_request};
 use crate::{
     explain::{
         case::{Case, peer},
@@ -66,6 +66,8 @@ pub(super) fn unreachable(case: &Case<'_>) -> Option<Found> {
     let time = case.between(attempt.handshake_begin_at, attempt.handshake_end_at);
     let (address, failure) = (peer(attempt), attempt.failure.as_ref()?);
     let found = match failure {
+        // The pool gives a dial up, too, when it needs it no more.
+        Failure::Interrupted if !ran_out(case) => return None,
         Failure::Interrupted => {
             let sentence =
                 format!("The proxy {proxy} did not answer at {address} within {}.", duration(time, false));

@@ -2,7 +2,7 @@
 //!
 //! What an alert says about a certificate, it says about that of the side that receives it.
 
-use super::http::acknowledged;
+use super::http::{acknowledged, ran_out};
 use crate::{
     explain::{
         case::{Case, peer},
@@ -423,6 +423,8 @@ pub(super) fn no_answer(case: &Case<'_>) -> Option<Found> {
             address.as_str(),
             format!("{address} closed the connection when it got the ClientHello for {name}."),
         ),
+        // The pool gives a dial up, too, when it needs it no more.
+        Failure::Interrupted if !ran_out(case) => return None,
         Failure::GenericTimeoutError | Failure::Interrupted => Found::degraded(
             Stage::Tls,
             address.as_str(),
