@@ -102,7 +102,7 @@ async fn greeted(stream: TcpStream, _: usize) -> io::Result<()> {
 }
 
 async fn reset_every_fifth(mut stream: TcpStream, number: usize) -> io::Result<()> {
-    if number % 5 != 0 {
+    if !number.is_multiple_of(5) {
         return greeted(stream, number).await;
     }
     stream.read_u8().await?;

@@ -175,7 +175,8 @@ mod tests {
                 "reqSentAt": "+0ms", "reqBodyEndAt": "+0ms", "respRecvAt": format!("+{ms}ms"),
                 "endAt": format!("+{ms}ms"), "endReason": "closed"})
         };
-        let trace = json!({"traceBeginAt": "2026-01-01T00:00:00Z", "httpRequests": [10, 11, 12, 13, 900].map(request)});
+        let requests = [10, 11, 12, 13, 900].map(request);
+        let trace = json!({"traceBeginAt": "2026-01-01T00:00:00Z", "httpRequests": requests});
         let trace = serde_json::from_value(trace).unwrap();
         let graph = TraceGraph::new(&trace);
         let times = UsualTimes::new(&graph);

@@ -447,13 +447,13 @@ async fn a_body_that_does_not_go_on() {
     }
 }
 
-/// Sends a body in ten pieces, 2 ms apart, and the last one later.
+/// Sends a body in twenty pieces, 5 ms apart, and the last one later.
 async fn in_pieces(sink: &TraceSink, last: Duration) -> NetTrace {
     limited(sink, None, async move |mut conn| {
         conn.read_head().await?;
-        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await?;
-        for at in 0..10 {
-            tokio::time::sleep(if at == 9 { last } else { Duration::from_millis(2) }).await;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n").await?;
+        for at in 0..20 {
+            tokio::time::sleep(if at == 19 { last } else { Duration::from_millis(5) }).await;
             conn.write(b"x").await?;
         }
         conn.read_to_end().await
@@ -466,6 +466,6 @@ async fn a_body_that_pauses() {
     let found = root(&in_pieces(&TraceSink::new(), Duration::from_millis(500)).await, "http_body_stalls");
     assert_eq!(found.severity, Severity::Degraded);
     assert!(quoted(&found, "socketTrace.socketOps").starts_with("read of 1 bytes that waited"));
-    let steady = in_pieces(&TraceSink::new(), Duration::from_millis(2)).await;
+    let steady = in_pieces(&TraceSink::new(), Duration::from_millis(5)).await;
     assert!(explained(&steady).is_empty(), "{}", explained(&steady));
 }

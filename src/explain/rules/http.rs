@@ -508,7 +508,7 @@ pub(super) fn body_stalls(case: &Case<'_>) -> Option<Found> {
         return Some(found(time).shows_at(conn, "socketTrace.socketOps", value, op.return_at));
     }
     // A pause is compared with the other reads of the body.
-    const MIN_READS: usize = 8;
+    const MIN_READS: usize = 4;
     let mut waits: Vec<_> = reads
         .iter()
         .filter(|(_, end_of_read, _)| *end_of_read > begin)
