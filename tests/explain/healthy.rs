@@ -129,7 +129,10 @@ async fn many_requests_on_one_connection() {
     client.close().await;
     let trace = sink.snapshot("");
     assert_eq!(trace.tcp_conns.len(), 1);
-    assert_nothing(&trace);
+    let explanation = explained(&trace);
+    // A busy machine may delay one of so many responses, which then is slow indeed.
+    let is_slow = |code: &str| code == "http_server_slow";
+    assert!(explanation.findings.iter().all(|finding| is_slow(&finding.code)), "{explanation:#?}");
 }
 
 /// Traces that the Go package wrote have neither failure codes nor ends, so that nothing can be proven from them.
