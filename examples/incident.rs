@@ -4,9 +4,9 @@
 //! cargo run --example incident -- [--json FILE]
 //! ```
 //!
-//! One dependency has a nameserver that does not answer, one resets every fifth connection, and the certificate of one has
-//! expired. All of them are servers of the example's own on loopback. The summary and the causes fit a screen; `nettrace
-//! show FILE --summary` prints the same.
+//! One dependency has a nameserver that does not answer, one resets every fifth connection, and the certificate of one
+//! has expired. All of them are servers of the example's own on loopback. The summary and the causes fit a screen;
+//! `nettrace show FILE --summary` prints the same.
 
 mod common;
 

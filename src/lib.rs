@@ -2,8 +2,9 @@
 //! and HTTP request.
 //!
 //! Each of them is a record, linked to the records it came from. Tower layers and services write the records to a
-//! [`TraceSink`]. [`TraceSink::snapshot`] returns them as a [`NetTrace`], which [`view::waterfall`] draws and which has a
-//! JSON form. The layers are independent, so that a client takes on the ones it wants; `Client` is a ready composition.
+//! [`TraceSink`]. [`TraceSink::snapshot`] returns them as a [`NetTrace`], which [`view::waterfall`] draws and which has
+//! a JSON form. The layers are independent, so that a client takes on the ones it wants; `Client` is a ready
+//! composition.
 //!
 #![cfg_attr(feature = "client", doc = "```no_run")]
 #![cfg_attr(not(feature = "client"), doc = "```ignore")]

@@ -2,8 +2,8 @@
 //!
 //! Some libraries take nothing but an address: they look up names and connect on their own. Give such a library the
 //! address of a [`Relay`]. Each connection to it becomes a traced connection to the target, with its dial, DNS messages
-//! and attempts, and everything that passes is forwarded untouched, TLS included. The unencrypted part of a TLS handshake is
-//! recorded (feature `tls`): the server's name, the version, the cipher suite, the group, and alerts.
+//! and attempts, and everything that passes is forwarded untouched, TLS included. The unencrypted part of a TLS
+//! handshake is recorded (feature `tls`): the server's name, the version, the cipher suite, the group, and alerts.
 //!
 //! ```
 //! use nettrace::{TraceSink, relay::Relay};
@@ -38,9 +38,9 @@
 //!   The library verifies the certificate of the server as always, so it must be told the server's name: the address
 //!   alone would not match the certificate.
 //! - What the library does about a server that is down. It is connected to the relay at once, and reset when the relay
-//!   cannot connect: its own time limit for connecting, and its choice of another address, do not apply. Give the relay a
-//!   connector with a [`connect_timeout`](TcpConnector::connect_timeout) instead. A library that gives up in the meantime
-//!   is only noticed if it resets its connection (not on Windows).
+//!   cannot connect: its own time limit for connecting, and its choice of another address, do not apply. Give the relay
+//! a   connector with a [`connect_timeout`](TcpConnector::connect_timeout) instead. A library that gives up in the
+//! meantime   is only noticed if it resets its connection (not on Windows).
 //!
 //! The relay listens on the loopback interface. Every local user can connect to it, and reaches the target then.
 
@@ -65,8 +65,8 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// A local address that forwards to a target. Soon after it is dropped, the address is closed, and the connections over it
-/// are reset.
+/// A local address that forwards to a target. Soon after it is dropped, the address is closed, and the connections over
+/// it are reset.
 pub struct Relay {
     addr: SocketAddr,
     target: Target,
@@ -74,8 +74,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay to `target`, usually `"host:port"`, on a free port of 127.0.0.1. Its connections are recorded into
-    /// `sink`.
+    /// Starts a relay to `target`, usually `"host:port"`, on a free port of 127.0.0.1. Its connections are recorded
+    /// into `sink`.
     ///
     /// The target is connected to when a client connects to the relay. If that fails, the client's connection is reset,
     /// and the dial in the trace says why.
@@ -135,8 +135,8 @@ impl RelayBuilder {
         self
     }
 
-    /// Sets whether the HTTP that passes is read and its requests are recorded, see [`wire`](crate::wire). By default it
-    /// is not.
+    /// Sets whether the HTTP that passes is read and its requests are recorded, see [`wire`](crate::wire). By default
+    /// it is not.
     #[cfg(feature = "wire")]
     pub fn http_from_wire(mut self, reads: bool) -> Self {
         self.route.reads_http = reads;

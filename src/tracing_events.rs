@@ -45,8 +45,8 @@ use tracing::{
 /// `nettrace.prev_hop`, the identifiers of linked records; `nettrace.accepted` on the server's side;
 /// `nettrace.traceparent`, `nettrace.span` (the span of `tracing` that a request was made in) and `nettrace.tags`;
 /// `nettrace.end_reason`, `error.message` and `duration_ms`. Unknown fields are left out, as are byte counts that were
-/// not observed. An event has only what the record has. Of the header fields it has `traceparent` alone, even if the sink
-/// records others.
+/// not observed. An event has only what the record has. Of the header fields it has `traceparent` alone, even if the
+/// sink records others.
 ///
 /// # Cost
 ///

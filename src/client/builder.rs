@@ -224,7 +224,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets whether any certificate is accepted, for any name. An attacker on the path can read and change everything then.
+    /// Sets whether any certificate is accepted, for any name. An attacker on the path can read and change everything
+    /// then.
     #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
         self.tls.accept_invalid = accept;
@@ -353,8 +354,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Adds a layer between redirects and tracing. It sees every hop, and requests that it makes are recorded. The layer
-    /// added last is the outermost.
+    /// Adds a layer between redirects and tracing. It sees every hop, and requests that it makes are recorded. The
+    /// layer added last is the outermost.
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: Layer<ClientService> + Send + 'static,
@@ -372,8 +373,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// Returns an error if a resolver configuration file of the system exists but cannot be read. What is wrong with the
-    /// TLS configuration is the error of the first request that needs it.
+    /// Returns an error if a resolver configuration file of the system exists but cannot be read. What is wrong with
+    /// the TLS configuration is the error of the first request that needs it.
     pub fn build(mut self) -> Result<Client, ResolverConfigError> {
         if !self.keep_alive {
             self.limits.max_idle_per_host = Some(0);

@@ -132,8 +132,8 @@ impl Client {
 
     /// Makes a request.
     ///
-    /// A [`RequestHandle`] in its extensions is bound to the request. hyper-util's `capture_connection` has no effect, as
-    /// this is not its client.
+    /// A [`RequestHandle`] in its extensions is bound to the request. hyper-util's `capture_connection` has no effect,
+    /// as this is not its client.
     pub fn request(&self, request: Request<Body>) -> ResponseFuture {
         self.request_within(request, self.0.timeout, CredentialScope::Host)
     }

@@ -20,8 +20,8 @@ impl<T> TracedIo<T> {
     /// Records a dial that `connect` makes, and the connection that it establishes.
     ///
     /// Works with any stream on any runtime, for example those of async-net; it is recorded as a TCP connection. For a
-    /// hyper connector use [`TraceConnectLayer`](super::TraceConnectLayer). On tokio prefer `TcpConnector::connect`, which
-    /// also records names and attempts.
+    /// hyper connector use [`TraceConnectLayer`](super::TraceConnectLayer). On tokio prefer `TcpConnector::connect`,
+    /// which also records names and attempts.
     ///
     /// The dial is recorded with `destination`, usually `"host:port"`, without user info. It begins with the first
     /// poll.

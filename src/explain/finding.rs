@@ -14,7 +14,8 @@ use std::{collections::HashMap, fmt};
 pub struct Explanation {
     /// What went wrong, each cause once: failures first, then by how often.
     pub findings: Vec<RepeatedFinding>,
-    /// What went wrong with each request, dial or connection about which something was found, in the order of the trace.
+    /// What went wrong with each request, dial or connection about which something was found, in the order of the
+    /// trace.
     pub verdicts: Vec<Verdict>,
 }
 

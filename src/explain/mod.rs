@@ -21,11 +21,11 @@
 //!
 //! # What a verdict is
 //!
-//! A [`Verdict`] has the findings about one request. The first is the root: the cause without which the others would not
-//! have come. A request that timed out because its dial waited for a silent nameserver has the nameserver as its root. A
-//! request that succeeded has a verdict only if something went wrong on the way: an address that did not answer before
-//! another one did, a nameserver that was asked in vain. A healthy request has none, and neither has one that is merely
-//! slow for reasons that are not in its records.
+//! A [`Verdict`] has the findings about one request. The first is the root: the cause without which the others would
+//! not have come. A request that timed out because its dial waited for a silent nameserver has the nameserver as its
+//! root. A request that succeeded has a verdict only if something went wrong on the way: an address that did not answer
+//! before another one did, a nameserver that was asked in vain. A healthy request has none, and neither has one that is
+//! merely slow for reasons that are not in its records.
 //!
 //! A finding says what it does not know, too: [`Finding::not_seen`] names the probe or option that would have shown it.
 //!

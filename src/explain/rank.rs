@@ -44,8 +44,8 @@ fn ranked(mut found: Vec<Found>, case: &Case<'_>) -> Vec<Finding> {
     std::iter::once(root).chain(others).collect()
 }
 
-/// Returns the index of the root of a failure: the failure of the earliest stage; if time ran out, what cost at least half
-/// of it; else a symptom.
+/// Returns the index of the root of a failure: the failure of the earliest stage; if time ran out, what cost at least
+/// half of it; else a symptom.
 fn root(found: &[Found], case: &Case<'_>) -> Option<usize> {
     let indexes = || found.iter().enumerate();
     let failure = indexes()

@@ -37,8 +37,8 @@ pub struct HttpReqTrace {
     /// The request whose response redirected to this one.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub prev_hop: BoxedOrEmpty<TraceId>,
-    /// The request for which this one was made: for a CONNECT to a proxy the one whose connection it prepared, for others
-    /// the accepted request that the program was answering.
+    /// The request for which this one was made: for a CONNECT to a proxy the one whose connection it prepared, for
+    /// others the accepted request that the program was answering.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub triggered_by: BoxedOrEmpty<TraceId>,
     /// The major number of the HTTP version.
@@ -48,12 +48,12 @@ pub struct HttpReqTrace {
     /// The proxy, as `scheme://host:port`; empty without one. `***@` before the host stands for credentials.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub network_proxy: BoxedOrEmpty<Text>,
-    /// The header field `traceparent` (W3C Trace Context), which names the distributed trace that the request belongs to
-    /// and the caller's place in it. Both sides of the request have the same one.
+    /// The header field `traceparent` (W3C Trace Context), which names the distributed trace that the request belongs
+    /// to and the caller's place in it. Both sides of the request have the same one.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub traceparent: BoxedOrEmpty<Text>,
-    /// The identifier of the `tracing` span in which the request was made or answered, a decimal number. Identifiers are
-    /// reused after a span is closed.
+    /// The identifier of the `tracing` span in which the request was made or answered, a decimal number. Identifiers
+    /// are reused after a span is closed.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub tracing_span: BoxedOrEmpty<Text>,
     /// What the program wrote on the request, see [`RequestHandle::tag`](crate::RequestHandle::tag).
@@ -66,9 +66,10 @@ pub struct HttpReqTrace {
     /// The identifier of the request's HTTP/2 stream, as far as it is known.
     #[serde(rename = "streamID", skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<NonZeroU32>,
-    /// The time in microseconds from when the request's body used up a window of HTTP/2 until the server allowed more (RFC
-    /// 9113 section 5.2). If other requests have used up the window of the connection and the body goes on later, the time in between is
-    /// included, in which the body may have had nothing to send. Known only if the request was read from the wire.
+    /// The time in microseconds from when the request's body used up a window of HTTP/2 until the server allowed more
+    /// (RFC 9113 section 5.2). If other requests have used up the window of the connection and the body goes on later,
+    /// the time in between is included, in which the body may have had nothing to send. Known only if the request was
+    /// read from the wire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_wait_us: Option<NonZeroU32>,
     /// When the request was handed to the client. For an accepted request, when its head had arrived and the service

@@ -20,8 +20,8 @@ pin_project! {
 
 /// Returns a future that runs `future` for the request that is being answered when this function is called.
 ///
-/// Requests that a handler makes in its own task refer to the served request (`triggeredBy`). A spawned task has no current
-/// request unless its future is wrapped:
+/// Requests that a handler makes in its own task refer to the served request (`triggeredBy`). A spawned task has no
+/// current request unless its future is wrapped:
 ///
 /// ```
 /// # async fn ask_a_service() {}

@@ -72,8 +72,8 @@
 //!
 //! # Requests made by a handler
 //!
-//! A request that is made while a traced request is answered refers to that one (`triggeredBy`), if both are recorded by
-//! the same sink: [`view::waterfall`](crate::view::waterfall) draws it below, and
+//! A request that is made while a traced request is answered refers to that one (`triggeredBy`), if both are recorded
+//! by the same sink: [`view::waterfall`](crate::view::waterfall) draws it below, and
 //! [`NetTrace::slice`](crate::NetTrace::slice) of the served request contains it. This holds for what the service's
 //! future and the response's body do in their own task. [`in_current_request`] takes it to a task that they spawn, and
 //! [`RequestHandle::current`](crate::RequestHandle::current) returns the served request, for example to write a tag on

@@ -1,5 +1,5 @@
-//! The requests and the dial for which the current thread polls a future: the request that is being sent, the one that is
-//! being answered, the dial; and the proxy that is being connected to.
+//! The requests and the dial for which the current thread polls a future: the request that is being sent, the one that
+//! is being answered, the dial; and the proxy that is being connected to.
 //!
 //! Each is set for the time of one poll and restored after it (see [`scoped`]): the interfaces between a client and its
 //! connector leave nothing that could be passed as an argument.

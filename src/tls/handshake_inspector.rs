@@ -111,16 +111,16 @@ impl HandshakeInspector {
         self.sent.has_client_hello
     }
 
-    /// Returns `true` if the server has turned on encryption, and this side, a client, has sent something encrypted: its
-    /// Finished, or an alert.
+    /// Returns `true` if the server has turned on encryption, and this side, a client, has sent something encrypted:
+    /// its Finished, or an alert.
     #[cfg(feature = "relay")]
     pub(super) fn has_ended(&self) -> bool {
         let is_encrypted = matches!(self.received.state, State::CipherChanged | State::Encrypted);
         self.sent.state == State::Encrypted && is_encrypted && self.received.server_hello.is_some()
     }
 
-    /// Returns `true` if the first encrypted message of this side, a client, is too short for anything but an alert. Only
-    /// known in TLS 1.3.
+    /// Returns `true` if the first encrypted message of this side, a client, is too short for anything but an alert.
+    /// Only known in TLS 1.3.
     #[cfg(feature = "relay")]
     pub(super) fn has_sent_encrypted_alert(&self) -> bool {
         /// A Finished has at least 32 bytes, with its header, the content type and the tag some more (RFC 8446 section

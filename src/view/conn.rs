@@ -294,8 +294,8 @@ pub(super) fn kernel_facts(facts: &mut Line, conn: &TcpConnTrace) {
     retransmissions(facts, info, "segment");
 }
 
-/// Appends what was read of the HTTP on a connection, where it explains something: who shut it down, and why not all of it
-/// was read.
+/// Appends what was read of the HTTP on a connection, where it explains something: who shut it down, and why not all of
+/// it was read.
 pub(super) fn wire_facts(facts: &mut Line, conn: &TcpConnTrace) {
     let Some(wire) = conn.wire.as_deref() else { return };
     let go_aways = wire.http2.iter().flat_map(|http2| http2.go_aways.iter());

@@ -13,8 +13,8 @@
 //! Any trace can be drawn, including those of the Go package. Text from the network (names, URLs, error texts) cannot
 //! control the terminal: control characters are printed as escapes.
 
-// A `TraceGraph` decides with which request each record is drawn. `request`, `conn`, `dns` and `unattributed` turn records
-// into `Block`s of rows, and the `Renderer` prints those.
+// A `TraceGraph` decides with which request each record is drawn. `request`, `conn`, `dns` and `unattributed` turn
+// records into `Block`s of rows, and the `Renderer` prints those.
 mod bar;
 mod block;
 mod conn;

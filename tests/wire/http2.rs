@@ -259,8 +259,8 @@ async fn a_body_that_waits_for_what_others_have_used_up_has_the_time() {
     conversation(&sink, TURNS).await;
     let trace = finished(&sink).await;
     let waits = trace.http_requests.iter().map(|request| request.window_wait_us.is_some());
-    // The second and the fourth, which began later, had to wait before they went on. Nothing says that the third, which only
-    // ended, had anything to send.
+    // The second and the fourth, which began later, had to wait before they went on. Nothing says that the third, which
+    // only ended, had anything to send.
     assert_eq!(waits.collect::<Vec<_>>(), [true, true, false, true]);
 }
 

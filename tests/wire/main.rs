@@ -1,6 +1,7 @@
 //! Requests that are read from the bytes of a connection.
 //!
-//! `tests/transparency` proves that reading changes nothing, and that the records are those that layers would have made.
+//! `tests/transparency` proves that reading changes nothing, and that the records are those that layers would have
+//! made.
 #![cfg(all(feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 
 mod arbitrary;

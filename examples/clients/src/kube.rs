@@ -9,8 +9,8 @@ use tower::{BoxError, ServiceBuilder};
 /// Returns a client for the cluster of `config`. `builder` decides which sink the requests are recorded into.
 ///
 /// The address, authentication, additional header fields, root certificates and the time limit for connecting are taken
-/// from `config`, and whether certificates are checked at all. A client certificate, a proxy and other time limits are not:
-/// set them on `builder`. A limit on the whole request would end watches. Nothing is tried again.
+/// from `config`, and whether certificates are checked at all. A client certificate, a proxy and other time limits are
+/// not: set them on `builder`. A limit on the whole request would end watches. Nothing is tried again.
 ///
 /// # Errors
 ///

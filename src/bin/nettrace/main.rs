@@ -1,7 +1,7 @@
 //! The command `nettrace`: makes requests and shows what happened behind them.
 //!
-//! `args` defines the command line, and `get`, `show`, `explain` and `demo` are its subcommands. `probes` sets up what is recorded
-//! in addition to requests, and `output` writes waterfalls and JSON.
+//! `args` defines the command line, and `get`, `show`, `explain` and `demo` are its subcommands. `probes` sets up what
+//! is recorded in addition to requests, and `output` writes waterfalls and JSON.
 
 mod args;
 mod demo;

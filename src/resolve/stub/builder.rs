@@ -181,8 +181,8 @@ impl StubResolverBuilder {
 
     /// Sets whether HTTPS records (RFC 9460) are asked for with the addresses of each name; off by default.
     ///
-    /// The reply is only recorded. The lookup does not wait for it: if it has not come when the addresses are known, the
-    /// query is given up. A name whose addresses are known without a query is not asked about.
+    /// The reply is only recorded. The lookup does not wait for it: if it has not come when the addresses are known,
+    /// the query is given up. A name whose addresses are known without a query is not asked about.
     #[must_use]
     pub fn https_records(mut self, https_records: bool) -> Self {
         self.options.https_records = https_records;

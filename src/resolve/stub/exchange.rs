@@ -1,8 +1,8 @@
 //! One query to one nameserver, and the reply.
 //!
 //! In plain DNS each exchange opens a socket of its own, so that the query has an unpredictable port and the trace a
-//! connection with its reads and writes. Over TLS and HTTPS, exchanges share the connections of `encrypted`. `policy.rs`
-//! decides which exchange comes next; this module does the I/O.
+//! connection with its reads and writes. Over TLS and HTTPS, exchanges share the connections of `encrypted`.
+//! `policy.rs` decides which exchange comes next; this module does the I/O.
 
 #[cfg(feature = "encrypted-dns")]
 use std::sync::Arc;

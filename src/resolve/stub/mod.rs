@@ -122,7 +122,8 @@ impl StubResolver {
 
     /// Closes the connections to nameservers that are asked over TLS or HTTPS. The next lookup connects again.
     ///
-    /// Returns when their close is recorded. Those that carry a query are closed after it, for which this does not wait.
+    /// Returns when their close is recorded. Those that carry a query are closed after it, for which this does not
+    /// wait.
     #[cfg(feature = "encrypted-dns")]
     pub async fn close_connections(&self) {
         if let Some(encrypted) = &self.inner.encrypted {

@@ -1,7 +1,7 @@
 //! Records dials to nameservers whose connection several lookups share.
 //!
-//! Such a connection outlives the dial whose lookup needed it first. So it is made by a dial of its own, with a group of
-//! its own, and the groups of the lookups refer to that.
+//! Such a connection outlives the dial whose lookup needed it first. So it is made by a dial of its own, with a group
+//! of its own, and the groups of the lookups refer to that.
 
 use super::{
     lookup::ResolverDialRecorder,

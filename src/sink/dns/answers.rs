@@ -16,8 +16,8 @@ use std::{
 
 /// The answers of a reply in one block of memory, which is rarely more than a few hundred bytes.
 ///
-/// Each answer is one byte of [`KIND`], [`SAME_NAME`] and [`SVCB`], its type, class and TTL, its name unless it is that of the
-/// answer before, and its value. Numbers are big-endian; texts follow their length.
+/// Each answer is one byte of [`KIND`], [`SAME_NAME`] and [`SVCB`], its type, class and TTL, its name unless it is that
+/// of the answer before, and its value. Numbers are big-endian; texts follow their length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answers {
     /// `None` if there are none.

@@ -44,7 +44,8 @@ impl RequestRef {
         record.hops < MAX_REQUEST_HOPS - 1 && self.add_follower()
     }
 
-    /// Keeps this request as long as the one that follows it, or the DNS record whose messages it carried. Returns `false` if it is not kept any more.
+    /// Keeps this request as long as the one that follows it, or the DNS record whose messages it carried. Returns
+    /// `false` if it is not kept any more.
     pub(in crate::sink) fn add_follower(&self) -> bool {
         self.record.followers.fetch_add(1, AcqRel);
         let is_kept = !self.record.is_evicted.load(Acquire);
@@ -99,8 +100,8 @@ impl RequestRef {
         conn.await_first_byte();
     }
 
-    /// Links the request, which a layer has recorded, to a connection. Returns `true` if it was not linked to it before.
-    /// Ignores connections of another sink.
+    /// Links the request, which a layer has recorded, to a connection. Returns `true` if it was not linked to it
+    /// before. Ignores connections of another sink.
     #[cfg(feature = "request")]
     pub(crate) fn link(&self, conn: &ConnRef) -> bool {
         if !conn.is_of(self.core()) {

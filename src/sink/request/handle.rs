@@ -72,8 +72,8 @@ impl RequestHandle {
         Self::default()
     }
 
-    /// Returns the handle of the request that a traced server is answering in this task; one without a request if there is
-    /// none. See [`server`](crate::server#requests-made-by-a-handler).
+    /// Returns the handle of the request that a traced server is answering in this task; one without a request if there
+    /// is none. See [`server`](crate::server#requests-made-by-a-handler).
     #[cfg(feature = "server")]
     pub fn current() -> Self {
         context::served_request().map_or_else(RequestHandle::unbound, |request| Self::of(&request))
@@ -122,8 +122,8 @@ impl RequestHandle {
         }
     }
 
-    /// Says why the request failed or was slow, from its own trace. Returns `None` if nothing was found, or the request was
-    /// not traced.
+    /// Says why the request failed or was slow, from its own trace. Returns `None` if nothing was found, or the request
+    /// was not traced.
     ///
     /// Causes that show only in comparison with other requests are found by [`explain`](crate::explain::explain) of the
     /// sink's trace.
@@ -134,12 +134,12 @@ impl RequestHandle {
         explanation.verdicts.into_iter().find(|verdict| verdict.subject == id)
     }
 
-    /// Writes a tag on the request: a key with a value that the program knows and the network does not, such as a tenant
-    /// or an attempt. The value of a key that is there already is replaced.
+    /// Writes a tag on the request: a key with a value that the program knows and the network does not, such as a
+    /// tenant or an attempt. The value of a key that is there already is replaced.
     ///
     /// A handle that is not bound yet keeps its tags for the requests that will be sent with it, each hop of a redirect
-    /// included. Tags are recorded as they are, so they must not contain secrets. A request keeps 32 tags, 64 bytes of a
-    /// key and 256 bytes of a value. After its end, nothing is added.
+    /// included. Tags are recorded as they are, so they must not contain secrets. A request keeps 32 tags, 64 bytes of
+    /// a key and 256 bytes of a value. After its end, nothing is added.
     ///
     /// ```
     /// use nettrace::RequestHandle;

@@ -1,5 +1,5 @@
-//! HTTP requests: their state ([`record`], [`extras`]), what happens to them ([`events`], [`dials`], [`ending`]), and who
-//! reports it ([`recorder`], [`body_recorder`], [`decoded_body`], [`current`]).
+//! HTTP requests: their state ([`record`], [`extras`]), what happens to them ([`events`], [`dials`], [`ending`]), and
+//! who reports it ([`recorder`], [`body_recorder`], [`decoded_body`], [`current`]).
 //!
 //! [`handle`] is what a user holds to ask about a request, and [`response_ext`] how a response carries it. [`headers`]
 //! copies the header fields that are asked for, [`field_kind`] tells those with credentials, [`masking`] hides them,

@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName};
 #[cfg(feature = "_record_requests")]
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
-/// A valid `traceparent` (W3C Trace Context, section 3.2): version, trace, parent and flags. Fields that a later version
-/// appends are left out.
+/// A valid `traceparent` (W3C Trace Context, section 3.2): version, trace, parent and flags. Fields that a later
+/// version appends are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Traceparent([u8; LENGTH]);
 

@@ -87,7 +87,8 @@ impl FieldBlocks {
     }
 }
 
-/// Returns the part of a block in the payload of HEADERS or PUSH_PROMISE, without padding, priority and promised stream.
+/// Returns the part of a block in the payload of HEADERS or PUSH_PROMISE, without padding, priority and promised
+/// stream.
 fn fragment(head: FrameHead, mut payload: &[u8]) -> Option<&[u8]> {
     if head.has(flag::PADDED) {
         let (padding, rest) = payload.split_first()?;
@@ -123,8 +124,8 @@ impl Fields {
     }
 }
 
-/// Returns `true` for fields that are recorded under every policy: the distributed trace of a request, and how a gRPC call
-/// went.
+/// Returns `true` for fields that are recorded under every policy: the distributed trace of a request, and how a gRPC
+/// call went.
 fn is_always_recorded(is_request: bool, name: &[u8], value: &[u8]) -> bool {
     let is_grpc = || name == CONTENT_TYPE.as_str().as_bytes() && value.starts_with(b"application/grpc");
     if is_request { name == TRACEPARENT.as_bytes() } else { name == b"grpc-status" || is_grpc() }

@@ -33,8 +33,8 @@ impl SendWindow {
         SendWindow { left, closed, waited: Duration::ZERO, maybe_waited: Duration::ZERO }
     }
 
-    /// Takes what was sent. `conn` is what is left of the connection's window after that. A wait begins if either window
-    /// is used up. Returns how long the body has waited in all, if that was not known before.
+    /// Takes what was sent. `conn` is what is left of the connection's window after that. A wait begins if either
+    /// window is used up. Returns how long the body has waited in all, if that was not known before.
     pub(super) fn sent(&mut self, bytes: i64, conn: i64, context: &WireContext) -> Option<Duration> {
         if bytes == 0 {
             return None; // no window is needed for it

@@ -1,4 +1,5 @@
-//! Debian's unbound, as a nameserver for plain DNS, DNS over TLS and DNS over HTTPS that knows only the configured names.
+//! Debian's unbound, as a nameserver for plain DNS, DNS over TLS and DNS over HTTPS that knows only the configured
+//! names.
 
 use std::{net::SocketAddr, process::Command};
 

@@ -126,8 +126,8 @@ fn unreached<'a>(case: &Case<'a>) -> Option<Unreached<'a>> {
 }
 
 impl<'a> Unreached<'a> {
-    /// Returns the attempts to reach the server, if this is why they failed. What happens on the way to a proxy is a cause
-    /// of its own.
+    /// Returns the attempts to reach the server, if this is why they failed. What happens on the way to a proxy is a
+    /// cause of its own.
     fn because(case: &Case<'a>, why: Why) -> Option<Self> {
         if case.request.is_some_and(|request| !request.network_proxy.is_empty()) {
             return None;

@@ -1,8 +1,8 @@
 //! Nameservers that are asked over TLS (RFC 7858) and HTTPS (RFC 8484): their connections.
 //!
-//! There is at most one connection to each nameserver at a time. It carries the queries of all lookups, of any number at
-//! once, until it has been idle for [`usage::IDLE_LIMIT`] or the nameserver closes it. Lookups that need it while it is being
-//! made wait for the same dial; if all of them are dropped, so is the dial.
+//! There is at most one connection to each nameserver at a time. It carries the queries of all lookups, of any number
+//! at once, until it has been idle for [`usage::IDLE_LIMIT`] or the nameserver closes it. Lookups that need it while it
+//! is being made wait for the same dial; if all of them are dropped, so is the dial.
 //!
 //! [`dial`] makes a connection, [`tls_session`] and [`https_session`] send queries over it, [`usage`] says when it has
 //! been idle for too long, and [`liveness`] when the nameserver has been silent for too long. The caller, `exchange`,
