@@ -33,6 +33,7 @@ guide!(server, "../docs/server.md");
 guide!(kernel, "../docs/kernel.md");
 guide!(logging, "../docs/logging.md");
 guide!(records, "../docs/records.md");
+guide!(causes, "../docs/causes.md");
 guide!(production, "../docs/production.md");
 guide!(security, "../SECURITY.md");
 

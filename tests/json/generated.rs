@@ -1,6 +1,9 @@
 //! Random documents, generated from the JSON schema.
 
-use nettrace::record::{Failure, NetTrace};
+use nettrace::{
+    record::{Failure, NetTrace, RequestFilter},
+    view,
+};
 use proptest::{prelude::*, string::string_regex};
 use serde_json::{Map, Value};
 
@@ -31,6 +34,28 @@ proptest! {
             prop_assert!(slice.tcp_conns.iter().all(|conn| trace.tcp_conns.contains(conn)));
             let _ = request.timings(&slice).to_string();
         }
+    }
+
+    #[cfg(feature = "explain")]
+    #[test]
+    fn any_trace_can_be_explained(json in document()) {
+        let trace: NetTrace = serde_json::from_value(json).unwrap();
+        let explanation = nettrace::explain::explain(&trace);
+        for verdict in &explanation.verdicts {
+            prop_assert!(!verdict.findings.is_empty());
+            let _ = verdict.to_string();
+        }
+        let _ = explanation.to_string();
+    }
+
+    #[test]
+    fn any_trace_can_be_filtered_and_summarized(json in document()) {
+        let trace: NetTrace = serde_json::from_value(json).unwrap();
+        let requests: Vec<_> = trace.http_requests.iter().map(|request| &request.trace_id).collect();
+        let _ = view::summary(&trace).to_string();
+        let failed = RequestFilter::new().failed(true).slowest_first(true);
+        prop_assert!(trace.requests(&failed).iter().all(|request| requests.contains(&&request.trace_id)));
+        prop_assert!(trace.select(&failed).http_requests.iter().all(|request| trace.http_requests.contains(request)));
     }
 }
 

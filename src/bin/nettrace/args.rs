@@ -135,7 +135,7 @@ pub(crate) struct GetArgs {
     /// Give up after this time, redirects and body included: 2.5, 800ms
     #[arg(short = 'm', long, value_name = "SECONDS", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Make the request this many times, one after the other
+    /// Make the request this many times, one after the other; a summary is printed in place of waterfalls
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) repeat: NonZeroU32,
     /// Use a new connection for every request

@@ -121,7 +121,10 @@ impl RequestPlan {
         ascii: bool,
     ) -> Result<(), Problem> {
         let screen = TextOutput::new(self.stream, ascii);
-        let drawn = screen.waterfall(trace, false, args.headers != Headers::Off);
+        let drawn = match args.repeat.get() {
+            1 => screen.waterfall(trace, false, args.headers != Headers::Off),
+            _ => screen.summary(trace),
+        };
         if let Some(json) = json {
             json.write(trace, args.precise)?;
         }

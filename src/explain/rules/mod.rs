@@ -1,7 +1,7 @@
 //! The causes that are looked for: one rule each.
 //!
-//! A rule is a function that looks at a [`Case`] and returns a finding if its records prove the cause. To add a cause, write
-//! the function in the file of its area, and add it to the list here.
+//! A rule is a function that looks at a [`Case`] and returns a finding if its records prove the cause. To add a cause,
+//! write the function in the file of its area, and add it to the list here.
 
 mod dns;
 mod http;
@@ -34,7 +34,9 @@ pub(super) struct Rule {
 /// Lists the causes with the functions that find them.
 macro_rules! rules {
     ($( $check:path: $code:literal, $meaning:literal; )+) => {
-        /// The causes that can be found.
+        /// The causes that can be found:
+        ///
+        $(#[doc = concat!("- `", $code, "`: ", $meaning)])+
         pub const CAUSES: &[Cause] = &[$( Cause { code: $code, meaning: $meaning } ),+];
 
         pub(super) static RULES: &[Rule] =
