@@ -38,9 +38,9 @@
 //!   The library verifies the certificate of the server as always, so it must be told the server's name: the address
 //!   alone would not match the certificate.
 //! - What the library does about a server that is down. It is connected to the relay at once, and reset when the relay
-//!   cannot connect: its own time limit for connecting, and its choice of another address, do not apply. Give the relay
-//! a   connector with a [`connect_timeout`](TcpConnector::connect_timeout) instead. A library that gives up in the
-//! meantime   is only noticed if it resets its connection (not on Windows).
+//!   cannot connect: its own time limit for connecting, and its choice of another address, do not apply. Give the relay a
+//!   connector with a [`connect_timeout`](TcpConnector::connect_timeout) instead. A library that gives up in the meantime
+//!   is only noticed if it resets its connection (not on Windows).
 //!
 //! The relay listens on the loopback interface. Every local user can connect to it, and reaches the target then.
 
