@@ -6,6 +6,7 @@ use crate::{
         case::{Case, MAX_RELATED, peer},
         finding::Outcome,
         found::{Found, Stage},
+        history::MIN_DELAY,
     },
     readable::duration,
     record::{EndReason, HttpReqTrace},
@@ -26,6 +27,9 @@ pub(super) fn wait(case: &Case<'_>) -> Option<Found> {
         let last = case.hosts.last_use(conn, acquired)?;
         let ended = case.at(last.end_at).filter(|end| *end > sent)?;
         let wait = ended.saturating_sub(sent.max(case.at(last.conn_acquired_at)?));
+        if wait < MIN_DELAY {
+            return None;
+        }
         let sentence = format!(
             "The request waited {} for a connection to {host}: all were in use, this one until {} {} had ended.",
             duration(wait, false),
