@@ -126,6 +126,8 @@ pub mod capture;
 mod connected;
 #[cfg(any(feature = "connect", feature = "tls"))]
 mod delegate_io;
+#[cfg(feature = "explain")]
+pub mod diff;
 mod error;
 #[cfg(feature = "explain")]
 pub mod explain;
@@ -144,6 +146,7 @@ mod scoped;
 mod sink;
 mod sync;
 mod tracing_events;
+mod url_authority;
 #[cfg(any(feature = "request", feature = "resolve"))]
 mod user_info;
 pub mod view;

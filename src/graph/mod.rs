@@ -55,6 +55,17 @@ pub(crate) enum ConnSource<'a> {
     Conn(&'a TcpConnTrace),
 }
 
+impl<'a> ConnSource<'a> {
+    /// Returns the dial, if it is in the trace.
+    #[cfg(feature = "explain")]
+    pub(crate) fn dial(&self) -> Option<&'a DialTrace> {
+        match *self {
+            ConnSource::Dial(dial) => Some(dial),
+            ConnSource::Conn(_) => None,
+        }
+    }
+}
+
 impl ConnSource<'_> {
     pub(crate) fn is_established(&self) -> bool {
         match self {

@@ -1,6 +1,7 @@
 //! Filters: which requests of a trace are looked at.
 
 use super::{EndReason, HttpReqTrace, NetTrace, TraceId};
+use crate::url_authority::url_authority;
 use std::{cmp::Reverse, time::Duration};
 
 /// Chooses requests of a trace. A request is chosen if it meets all conditions that are set.
@@ -109,9 +110,7 @@ fn duration(request: &HttpReqTrace, trace: &NetTrace) -> Duration {
 
 /// Returns `true` if the URL has this host, which may have a port.
 fn is_to_host(url: &str, host: &str) -> bool {
-    let after_scheme = url.split_once("://").map_or(url, |(_, after)| after);
-    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host).to_ascii_lowercase();
+    let authority = url_authority(url).to_ascii_lowercase();
     let without_port = match authority.rfind(':') {
         Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
         _ => &authority,

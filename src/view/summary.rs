@@ -5,6 +5,7 @@ use crate::{
     graph::TraceGraph,
     readable,
     record::{EndReason, Failure, HttpReqTrace, NetTrace, Timestamp, Timings},
+    url_authority::url_authority,
 };
 use std::{
     cmp::Reverse,
@@ -124,9 +125,7 @@ fn hosts(graph: &TraceGraph<'_>) -> Vec<Host> {
 
 /// Returns the host and port of a request's URL.
 fn name(request: &HttpReqTrace) -> String {
-    let after_scheme = request.req_url.split_once("://").map_or(&*request.req_url, |(_, after)| after);
-    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = url_authority(&request.req_url);
     if request.accepted { format!("served {host}") } else { host.to_owned() }
 }
 

@@ -58,3 +58,18 @@ fn a_request_that_failed_is_explained_below_its_waterfall() {
     assert!(waterfall.starts_with("GET http://"), "{waterfall}");
     assert!(explanation.starts_with("✗ tcp_refused"), "{explanation}");
 }
+
+#[test]
+fn two_traces_are_compared() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), REFUSED).unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = run_with_input(&["diff", path, "-"], REFUSED.as_bytes());
+    exits_with(&output, 0);
+    assert_eq!(output.stdout, "Nothing has changed.\n");
+    let output = run_with_input(&["diff", "-", path, "--json"], b"{}");
+    exits_with(&output, 0);
+    let changes: Vec<nettrace::diff::Change> = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((changes.len(), &*changes[0].what), (1, "requests"));
+    exits_with(&run_with_input(&["diff", "-", "-"], b"{}"), 2);
+}

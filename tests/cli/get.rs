@@ -151,7 +151,11 @@ fn repeated_requests_share_a_connection_by_default() {
     exits_with(&output, 0);
     assert_eq!(output.stdout, "hello\n".repeat(3));
     assert_eq!((trace.http_requests.len(), trace.tcp_conns.len()), (3, 1));
-    assert!(output.stderr.contains("3 requests · 1 connection, reused by 66 % of the requests"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("3 requests · 1 connection, reused by 66 % of the requests"),
+        "{}",
+        output.stderr
+    );
 
     let (output, trace) = traced(&url(&server, "/"), &["--repeat", "3", "--no-keepalive"]);
     exits_with(&output, 0);

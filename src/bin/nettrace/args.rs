@@ -38,6 +38,16 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what changed between two traces of the same work: addresses, certificates, protocols, times, failures
+    Diff {
+        /// The earlier trace; - reads standard input
+        before: PathBuf,
+        /// The later trace
+        after: PathBuf,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Trace requests to servers of its own; needs no network
     ///
     /// Starts an HTTP, an HTTPS and a DNS server on loopback, and traces a redirect, a reused connection, a

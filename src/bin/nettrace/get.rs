@@ -121,9 +121,10 @@ impl RequestPlan {
         ascii: bool,
     ) -> Result<(), Problem> {
         let screen = TextOutput::new(self.stream, ascii);
-        let drawn = match args.repeat.get() {
-            1 => screen.waterfall(trace, false, args.headers != Headers::Off),
-            _ => screen.summary(trace),
+        let is_repeated = args.repeat.get() > 1 && trace.http_requests.len() > 1;
+        let drawn = match is_repeated {
+            true => screen.summary(trace),
+            false => screen.waterfall(trace, false, args.headers != Headers::Off),
         };
         if let Some(json) = json {
             json.write(trace, args.precise)?;

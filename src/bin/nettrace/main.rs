@@ -1,10 +1,11 @@
 //! The command `nettrace`: makes requests and shows what happened behind them.
 //!
-//! `args` defines the command line, and `get`, `show`, `explain` and `demo` are its subcommands. `probes` sets up what
+//! `args` defines the command line, and `get`, `show`, `explain`, `diff` and `demo` are its subcommands. `probes` sets up what
 //! is recorded in addition to requests, and `output` writes waterfalls and JSON.
 
 mod args;
 mod demo;
+mod diff;
 mod explain;
 mod get;
 mod input;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Problem> {
     match cli.command {
         Command::Show(args) => show::run(&args, cli.ascii),
+        Command::Diff { before, after, json } => diff::run(&before, &after, json, cli.ascii),
         Command::Explain { file, json } => explain::run(&file, json, cli.ascii),
         // A single thread, so that no event waits for a thread before its time is taken.
         Command::Get(args) => block_on(&mut Builder::new_current_thread(), get::run(&args, cli.ascii)),
