@@ -10,6 +10,8 @@ mod limits;
 mod pool;
 mod process;
 mod proxy;
+mod redirects;
+mod status;
 mod tcp;
 mod tls;
 
@@ -120,11 +122,11 @@ rules! {
     http::truncated: "http_truncated", "The response was cut off within its body.";
     http::headers_too_large: "http_headers_too_large", "A head is larger than the other side accepts.";
     http::protocol_error: "http_protocol_error", "The response is not valid HTTP.";
-    http::redirect_loop: "http_redirect_loop", "Redirects lead in a circle, or there are too many.";
-    http::redirect_detour: "http_redirect_detour", "Several redirects in a row precede the answer.";
-    http::throttled: "http_throttled", "The server gets too many requests, is overloaded or in maintenance.";
-    http::gateway_error: "http_gateway_error", "A gateway got no answer from the server behind it.";
-    http::grpc_error: "grpc_error", "A gRPC call failed on the server or on the way to it.";
+    redirects::redirect_loop: "http_redirect_loop", "Redirects lead in a circle, or there are too many.";
+    redirects::redirect_detour: "http_redirect_detour", "Several redirects in a row precede the answer.";
+    status::throttled: "http_throttled", "The server gets too many requests, is overloaded or in maintenance.";
+    status::gateway_error: "http_gateway_error", "A gateway got no answer from the server behind it.";
+    status::grpc_error: "grpc_error", "A gRPC call failed on the server or on the way to it.";
     http::expect_wait: "http_expect_wait", "The client waited in vain for 100 Continue.";
     http::upload_slow: "http_upload_slow", "Time ran out while the body of the request was sent.";
     http::body_stalls: "http_body_stalls", "The server paused within the body of the response.";
