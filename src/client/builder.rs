@@ -163,8 +163,8 @@ impl ClientBuilder {
 
     /// Sets the nameservers to ask instead of the system's, in this order: addresses, or [`Nameserver`]s.
     ///
-    /// Of the settings for TLS, [`roots`](Self::roots) and [`tls_key_log`](Self::tls_key_log) apply to nameservers that
-    /// are asked over TLS or HTTPS, too. A [`resolver`](Self::resolver) can have others.
+    /// [`roots`](Self::roots) and [`tls_key_log`](Self::tls_key_log) also apply to nameservers that are asked over TLS or
+    /// HTTPS; other settings for TLS do not. A [`resolver`](Self::resolver) can have others.
     pub fn nameservers(mut self, nameservers: impl IntoIterator<Item = impl Into<Nameserver>>) -> Self {
         self.nameservers = Some(nameservers.into_iter().map(Into::into).collect());
         self

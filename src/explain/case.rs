@@ -24,9 +24,9 @@ pub(super) struct Case<'a> {
     pub(super) graph: &'a TraceGraph<'a>,
     /// How long the phases of requests usually take in this trace.
     pub(super) usual: &'a UsualTimes<'a>,
-    /// What else the trace has about each server.
+    /// An index of everything that the trace has about each server.
     pub(super) hosts: &'a HostIndex<'a>,
-    /// What other requests of the trace have met.
+    /// The outcomes of other requests of the trace, to compare with.
     pub(super) history: &'a History<'a>,
     pub(super) request: Option<&'a HttpReqTrace>,
     /// The dials that the request caused or waited for.
@@ -40,7 +40,7 @@ pub(super) struct Case<'a> {
     pub(super) outcome: Outcome,
 }
 
-/// What the rules look up about a whole trace.
+/// Indexes over the whole trace, which the rules look things up in.
 pub(super) struct Indexes<'a> {
     usual: UsualTimes<'a>,
     hosts: HostIndex<'a>,

@@ -23,7 +23,7 @@ pub(super) struct Exchange<'a> {
     pub(super) state: State,
 }
 
-/// What became of a query.
+/// The outcome of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// A reply was accepted, whatever it said.

@@ -1,4 +1,4 @@
-//! What [`explain`](super::explain) returns.
+//! The types that [`explain`](super::explain) returns.
 
 use crate::{
     readable::escape_controls,

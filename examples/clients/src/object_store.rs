@@ -20,7 +20,7 @@ use std::{error::Error, io};
 
 /// A connector for the builder of a store (`with_http_connector`), whose requests are made by a traced client.
 ///
-/// Of the store's [`ClientOptions`] it heeds `allow_http` and the default header fields. The rest has no effect: set
+/// It heeds `allow_http` and the default header fields of the store's [`ClientOptions`]. The rest has no effect: set
 /// time limits, proxies and TLS on the client. Switch its [`compression`](nettrace::client::ClientBuilder::compression)
 /// off, as sizes and checksums are those of the stored object.
 #[derive(Clone, Debug)]

@@ -16,9 +16,9 @@ use tokio::{
     net::UnixListener,
 };
 
-/// What is written to the standard input of a command.
+/// The bytes that are written to the standard input of a command.
 const INPUT: &[u8] = b"world\n";
-/// What a command writes to its standard output, as the daemon frames it.
+/// The standard output of a command, as the daemon frames it.
 const OUTPUT: &[u8] = b"\x01\0\0\0\0\0\0\x06hello\n";
 
 /// Serves what a Docker daemon does, and returns the paths that were asked for.

@@ -1,4 +1,4 @@
-//! What the tests share: answers of servers, and the comparison of a trace with what a server saw.
+//! Code that the tests share: answers of servers, and the comparison of a trace with what a server saw.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Response};
