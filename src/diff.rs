@@ -15,16 +15,14 @@
 
 use crate::{
     explain,
-    graph::TraceGraph,
+    graph::{self, TraceGraph},
     readable,
     record::{DnsResType, EndReason, HttpReqTrace, NetTrace, Text, Timings},
-    url_authority::url_authority,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    time::Duration,
 };
 
 /// A difference between two traces.
@@ -34,8 +32,8 @@ use std::{
 pub struct Change {
     /// The host and port of URLs, with `served` before it if the program answered the requests.
     pub host: Text,
-    /// What changed: `requests`, `addresses`, `DNS answers`, `certificate`, `protocol`, `reuse`, `failures`, `causes`, or
-    /// the name of a phase, such as `tls`.
+    /// The aspect that changed: `requests`, `addresses`, `DNS answers`, `certificate`, `protocol`, `reuse`, `failures`,
+    /// `causes`, or the name of a phase, such as `tls`.
     pub what: Text,
     /// How it was in the first trace; empty if there was none.
     pub before: Text,
@@ -68,7 +66,7 @@ pub fn diff(before: &NetTrace, after: &NetTrace) -> Vec<Change> {
     changes
 }
 
-/// What a trace has about a host.
+/// The facts about a host in one trace.
 #[derive(Default)]
 struct Host {
     requests: usize,
@@ -79,21 +77,8 @@ struct Host {
     protocols: BTreeSet<String>,
     failures: BTreeMap<String, usize>,
     causes: BTreeSet<Text>,
-    phases: [Vec<u64>; PHASES.len()],
+    phases: [Vec<u64>; Timings::PHASES.len()],
 }
-
-/// A phase of a request, and how long it took.
-type Phase = (&'static str, fn(&Timings) -> Option<Duration>);
-
-const PHASES: [Phase; 7] = [
-    ("dns", |timings| timings.dns),
-    ("connect", |timings| timings.connect),
-    ("tls", |timings| timings.tls),
-    ("send", |timings| timings.send),
-    ("wait", |timings| timings.wait),
-    ("receive", |timings| timings.receive),
-    ("total", |timings| timings.total),
-];
 
 /// A phase is compared if so many requests had it in each trace.
 const MIN_REPEATS: usize = 3;
@@ -106,7 +91,7 @@ fn hosts(trace: &NetTrace) -> BTreeMap<Text, Host> {
         if graph.is_connect(request) {
             continue;
         }
-        let name = name(request);
+        let name = graph::host_of(request);
         let host = hosts.entry(name.clone()).or_default();
         host.add(request, &request.timings(trace));
         let conn = trace.tcp_conns.get(&request.tcp_conn);
@@ -140,25 +125,18 @@ fn hosts(trace: &NetTrace) -> BTreeMap<Text, Host> {
     hosts
 }
 
-/// Returns the host and port of a request's URL.
-fn name(request: &HttpReqTrace) -> Text {
-    let host = url_authority(&request.req_url);
-    if request.accepted { format!("served {host}").into() } else { host.into() }
-}
-
 impl Host {
     fn add(&mut self, request: &HttpReqTrace, timings: &Timings) {
         self.requests += 1;
-        if matches!(request.end_reason, Some(EndReason::Failed | EndReason::Timeout)) {
+        if request.end_reason.as_ref().is_some_and(EndReason::is_failure) {
             let code = request.failure.as_ref().map_or("failed", |failure| failure.as_str());
             *self.failures.entry(readable::shortened(code).into_owned()).or_default() += 1;
         }
         if request.resp_status_code != 0 && request.proto_major > 0 {
             self.protocols.insert(format!("HTTP/{}", request.proto_major));
         }
-        for ((_, duration_of), durations) in PHASES.iter().zip(&mut self.phases) {
-            durations
-                .extend(duration_of(timings).map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
+        for (durations, time) in self.phases.iter_mut().zip(timings.phases()) {
+            durations.extend(time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
         }
     }
 
@@ -212,7 +190,7 @@ fn compare(name: &Text, mut before: Host, mut after: Host, changes: &mut Vec<Cha
         change("failures", failures(&before), failures(&after));
     }
     change("causes", listed(&before.causes), listed(&after.causes));
-    for (at, (phase, _)) in PHASES.iter().enumerate() {
+    for (at, phase) in Timings::PHASES.into_iter().enumerate() {
         let (before, after) = (Spread::of(&mut before.phases[at]), Spread::of(&mut after.phases[at]));
         if let (Some(before), Some(after)) = (before, after)
             && before.differs_from(after)

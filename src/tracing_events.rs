@@ -170,7 +170,7 @@ fn level(reason: Option<&EndReason>, usual: Level) -> Level {
 }
 
 fn has_failed(reason: Option<&EndReason>) -> bool {
-    matches!(reason, Some(EndReason::Failed | EndReason::Timeout))
+    reason.is_some_and(EndReason::is_failure)
 }
 
 fn is_success(record: &HttpReqTrace) -> bool {

@@ -17,9 +17,11 @@ use http::Uri;
 
 pub(crate) use self::time_axis::TimeAxis;
 use crate::record::{
-    DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, Record, TcpConnTrace, TlsTunnelTrace, TraceId,
+    DialTrace, DnsQueryTrace, HttpReqTrace, NetTrace, Record, TcpConnTrace, Text, TlsTunnelTrace, TraceId,
     TraceList, UdpConnTrace,
 };
+
+use crate::url_authority::url_authority;
 
 type Groups<'a, T> = HashMap<&'a str, Vec<&'a T>>;
 
@@ -374,6 +376,12 @@ impl<'a> TraceGraph<'a> {
             }
         }
     }
+}
+
+/// Returns the host and port of a request's URL, with `served` before it if this program answered the request.
+pub(crate) fn host_of(request: &HttpReqTrace) -> Text {
+    let host = url_authority(&request.req_url);
+    if request.accepted { format!("served {host}").into() } else { host.into() }
 }
 
 fn group<'a, T>(records: &'a [T], key: impl Fn(&'a T) -> &'a str) -> Groups<'a, T> {

@@ -28,3 +28,10 @@ open_enum! {
         SinkClosed = "sink-closed",
     }
 }
+
+impl EndReason {
+    /// Returns `true` if an error or a timeout ended the record.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, EndReason::Failed | EndReason::Timeout)
+    }
+}

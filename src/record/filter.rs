@@ -84,8 +84,7 @@ impl RequestFilter {
 
     fn matches(&self, request: &HttpReqTrace, trace: &NetTrace) -> bool {
         let is_failed = || {
-            matches!(request.end_reason, Some(EndReason::Failed | EndReason::Timeout))
-                || request.resp_status_code >= 500
+            request.end_reason.as_ref().is_some_and(EndReason::is_failure) || request.resp_status_code >= 500
         };
         self.ids.as_ref().is_none_or(|ids| ids.contains(&request.trace_id))
             && (!self.failed || is_failed())

@@ -197,22 +197,34 @@ fn span(from: Option<i128>, to: Option<i128>) -> Option<Duration> {
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
+impl Timings {
+    /// The names of the phases, and of the whole.
+    pub(crate) const PHASES: [&'static str; 9] =
+        ["blocked", "dns", "connect", "proxy", "tls", "send", "wait", "receive", "total"];
+
+    /// Returns the durations in the order of [`Self::PHASES`].
+    pub(crate) fn phases(&self) -> [Option<Duration>; 9] {
+        let Timings {
+            blocked,
+            dns,
+            connect,
+            proxy,
+            tls,
+            send,
+            wait,
+            receive,
+            total,
+            connect_includes_dns: _,
+        } = *self;
+        [blocked, dns, connect, proxy, tls, send, wait, receive, total]
+    }
+}
+
 impl fmt::Display for Timings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let connect = if self.connect_includes_dns { "connect with dns" } else { "connect" };
-        let phases = [
-            ("blocked", self.blocked),
-            ("dns", self.dns),
-            (connect, self.connect),
-            ("proxy", self.proxy),
-            ("tls", self.tls),
-            ("send", self.send),
-            ("wait", self.wait),
-            ("receive", self.receive),
-            ("total", self.total),
-        ];
         let mut separator = "";
-        for (name, time) in phases {
+        for (name, time) in Self::PHASES.into_iter().zip(self.phases()) {
+            let name = if name == "connect" && self.connect_includes_dns { "connect with dns" } else { name };
             if let Some(time) = time {
                 write!(f, "{separator}{name} {}", HumanDuration(time))?;
                 separator = " · ";

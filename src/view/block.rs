@@ -121,9 +121,7 @@ impl Ending<'_> {
         if self.reason == Some(&EndReason::Cancelled) && self.failure == Some(&Failure::Interrupted) {
             return false;
         }
-        self.failure.is_some()
-            || !self.text.is_empty()
-            || matches!(self.reason, Some(EndReason::Failed | EndReason::Timeout))
+        self.failure.is_some() || !self.text.is_empty() || self.reason.is_some_and(EndReason::is_failure)
     }
 
     /// Returns the code of the failure, or a substitute if there is none.

@@ -2,16 +2,14 @@
 
 use super::style::{Line, Palette, Style};
 use crate::{
-    graph::TraceGraph,
+    graph::{self, TraceGraph},
     readable,
-    record::{EndReason, Failure, HttpReqTrace, NetTrace, Timestamp, Timings},
-    url_authority::url_authority,
+    record::{EndReason, Failure, HttpReqTrace, NetTrace, Text, Timestamp, Timings},
 };
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     fmt,
-    time::Duration,
 };
 
 /// Summarizes a trace: for each host how many requests were made and failed, how long each phase took, and how its
@@ -54,40 +52,25 @@ impl Summary {
 #[derive(Clone, Debug, Default)]
 struct Host {
     /// The host and port of URLs, with `served` before it if this program answered the requests.
-    name: String,
+    name: Text,
     requests: usize,
     failures: BTreeMap<String, usize>,
     server_errors: usize,
     /// The durations of each phase that requests had, in nanoseconds.
-    phases: [Vec<u64>; PHASES.len()],
+    phases: [Vec<u64>; Timings::PHASES.len()],
     conns: usize,
     with_conn: usize,
     resets: usize,
     certificate_until: Option<Timestamp>,
 }
 
-/// A phase of a request, and how long it took.
-type Phase = (&'static str, fn(&Timings) -> Option<Duration>);
-
-const PHASES: [Phase; 9] = [
-    ("blocked", |timings| timings.blocked),
-    ("dns", |timings| timings.dns),
-    ("connect", |timings| timings.connect),
-    ("proxy", |timings| timings.proxy),
-    ("tls", |timings| timings.tls),
-    ("send", |timings| timings.send),
-    ("wait", |timings| timings.wait),
-    ("receive", |timings| timings.receive),
-    ("total", |timings| timings.total),
-];
-
 fn hosts(graph: &TraceGraph<'_>) -> Vec<Host> {
     let trace = graph.trace;
     let mut hosts: Vec<Host> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut places: HashMap<Text, usize> = HashMap::new();
     let (mut host_of_conn, mut host_of_tunnel) = (HashMap::new(), HashMap::new());
     for request in trace.http_requests.iter().filter(|request| !graph.is_connect(request)) {
-        let name = name(request);
+        let name = graph::host_of(request);
         let place = *places.entry(name).or_insert_with_key(|name| {
             hosts.push(Host { name: name.clone(), ..Host::default() });
             hosts.len() - 1
@@ -123,25 +106,18 @@ fn hosts(graph: &TraceGraph<'_>) -> Vec<Host> {
     hosts
 }
 
-/// Returns the host and port of a request's URL.
-fn name(request: &HttpReqTrace) -> String {
-    let host = url_authority(&request.req_url);
-    if request.accepted { format!("served {host}") } else { host.to_owned() }
-}
-
 impl Host {
     fn add(&mut self, request: &HttpReqTrace, timings: &Timings) {
         self.requests += 1;
-        let has_failed = matches!(request.end_reason, Some(EndReason::Failed | EndReason::Timeout));
+        let has_failed = request.end_reason.as_ref().is_some_and(EndReason::is_failure);
         if let Some(failure) = request.failure.as_ref().filter(|_| has_failed) {
             *self.failures.entry(readable::shortened(failure.as_str()).into_owned()).or_default() += 1;
         } else if has_failed {
             *self.failures.entry("failed".into()).or_default() += 1;
         }
         self.server_errors += usize::from(request.resp_status_code >= 500);
-        for ((_, duration_of), durations) in PHASES.iter().zip(&mut self.phases) {
-            let nanos = duration_of(timings).map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-            durations.extend(nanos);
+        for (durations, time) in self.phases.iter_mut().zip(timings.phases()) {
+            durations.extend(time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
         }
     }
 
@@ -151,7 +127,7 @@ impl Host {
 
     fn title(&self) -> Line {
         let mut line = Line::default();
-        line.push(Style::Strong, &self.name);
+        line.push(Style::Strong, self.name.as_str());
         line.item(Style::Plain, readable::count(self.requests, "request"));
         let failed = self.failed();
         if failed > 0 {
@@ -246,8 +222,8 @@ fn print_phases(f: &mut fmt::Formatter<'_>, palette: Palette, host: &Host, coars
         return Ok(());
     }
     palette.write(f, Style::Dim, "              p50       p90       p99   requests\n")?;
-    for ((name, _), durations) in
-        PHASES.iter().zip(&host.phases).filter(|(_, durations)| !durations.is_empty())
+    for (name, durations) in
+        Timings::PHASES.iter().zip(&host.phases).filter(|(_, durations)| !durations.is_empty())
     {
         write!(f, "  {name:<8}")?;
         for percentile in PERCENTILES {

@@ -5,17 +5,14 @@ use crate::{
     show,
 };
 use nettrace::diff;
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::{io, path::Path};
 
 pub(crate) fn run(before: &Path, after: &Path, json: bool, ascii: bool) -> Result<(), Problem> {
     if output::is_dash(before) && output::is_dash(after) {
         return Err(Problem::usage("standard input can be one of the traces, and not both"));
     }
     let changes = diff::diff(&show::read(before)?, &show::read(after)?);
-    let written = if json { write_json(&changes) } else { print(&changes, ascii) };
+    let written = if json { output::print_json(&changes) } else { print(&changes, ascii) };
     written.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))
 }
 
@@ -24,10 +21,4 @@ fn print(changes: &[diff::Change], ascii: bool) -> io::Result<()> {
     let lines: Vec<_> = changes.iter().map(|change| format!("{change}\n")).collect();
     let text = if lines.is_empty() { "Nothing has changed.\n".into() } else { lines.concat() };
     screen.print(&screen.in_charset(&text))
-}
-
-fn write_json(changes: &[diff::Change]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let written = serde_json::to_writer_pretty(&mut out, changes).map_err(io::Error::from);
-    output::ignore_broken_pipe(written.and_then(|()| writeln!(out)))
 }

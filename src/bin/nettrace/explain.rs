@@ -5,14 +5,11 @@ use crate::{
     show,
 };
 use nettrace::explain::{self, Explanation};
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::{io, path::Path};
 
 pub(crate) fn run(file: &Path, json: bool, ascii: bool) -> Result<(), Problem> {
     let explanation = explain::explain(&show::read(file)?);
-    let written = if json { write_json(&explanation) } else { print(&explanation, ascii) };
+    let written = if json { output::print_json(&explanation) } else { print(&explanation, ascii) };
     written.map_err(|error| Problem::failed(format!("cannot write to standard output: {error}")))
 }
 
@@ -21,10 +18,4 @@ fn print(explanation: &Explanation, ascii: bool) -> io::Result<()> {
     let screen = TextOutput::new(Stream::Stdout, ascii);
     let verdicts: Vec<_> = explanation.verdicts.iter().map(|verdict| format!("\n{verdict}")).collect();
     screen.print(&screen.in_charset(&format!("{explanation}{}", verdicts.concat())))
-}
-
-fn write_json(explanation: &Explanation) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let written = serde_json::to_writer_pretty(&mut out, explanation).map_err(io::Error::from);
-    output::ignore_broken_pipe(written.and_then(|()| writeln!(out)))
 }

@@ -175,6 +175,13 @@ fn write_json(out: impl Write, trace: &NetTrace, precise: bool) -> io::Result<()
     out.flush()
 }
 
+/// Prints a value as JSON on standard output. A closed pipe is not an error.
+pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);
+    ignore_broken_pipe(written.and_then(|()| writeln!(out)))
+}
+
 /// Returns `true` if a file name stands for a standard stream.
 pub(crate) fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
