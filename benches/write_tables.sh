@@ -121,6 +121,13 @@ probes() {
     turns "new connections" untraced,traced,full --fresh-connections
     turns "new connections, TLS" untraced,traced,full --fresh-connections --url https --slice 50
     echo
+    against=(--baseline traced)
+    columns "stamped"
+    turns "kept alive, 1 at a time" traced,stamped
+    turns "new connections" traced,stamped --fresh-connections
+    compare "1 GiB download" traced,stamped --path "/big?n=1073741824" --requests 1
+    against=(--baseline untraced)
+    echo
     columns "traced | full | captured"
     compare "new connections" untraced,traced,full,captured --fresh-connections --requests 2000
     compare "new connections, TLS" untraced,traced,full,captured --fresh-connections --url https --requests 600

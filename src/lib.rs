@@ -42,10 +42,10 @@
 //! | a server of hyper, axum or tonic | `TraceListener`, `TraceTlsAcceptor` and `TraceServerLayer` | [`server`] |
 //! | logs | [`TracingEvents`]: finished records as events of `tracing` | – |
 //! | a program that handles each record as it ends | a [`Subscriber`] | – |
-//! | a question that only the kernel can answer (Linux) | `TcpInfoProbe`, `ConntrackProbe` | [`linux`] |
+//! | a question that only the kernel can answer (Linux) | `TcpInfoProbe`, `TimestampingProbe`, `ConntrackProbe` | [`linux`] |
 //! | Wireshark | `CaptureProbe` for packets, `KeyLog` for the secrets of TLS | [`capture`], [`tls`] |
 //! | a trace in a file, also one of the Go package `nettrace` | [`NetTrace`], which is deserialised from it | [`record`], [`view`] |
-//! | a trace, and the question why a request failed | `explain::explain`, `view::summary`, `record::RequestFilter` | `explain`, [`record`], [`view`] |
+//! | a trace, and the question why a request failed | `explain::explain`, `view::summary`, `view::table`, `record::RequestFilter` | `explain`, [`record`], [`view`] |
 //!
 //! Each module is behind the feature of its name, with these exceptions:
 //!
@@ -56,7 +56,7 @@
 //! | `encrypted-dns` | nameservers of `resolve` over TLS and HTTPS; also enables `request`, `resolve` and `tls` |
 //! | `ring` (default), `aws-lc-rs` | the cryptography that `tls` needs, unless it is given a complete configuration of rustls |
 //! | `axum`, `tonic-server` | the parts of `server` for these servers; they enable `server` |
-//! | `tcp-info`, `conntrack` | the probes of `linux` |
+//! | `tcp-info`, `timestamping`, `conntrack` | the probes of `linux`; `timestamping` also enables `resolve` |
 //! | `futures-io` | the traits of that crate for `connect::TracedIo` |
 //! | `cli` | the command `nettrace` |
 //! | `full` | everything but the choice of cryptography |
@@ -102,7 +102,10 @@
     doc = "[`guides`]: https://docs.rs/nettrace/latest/nettrace/guides/"
 )]
 #![cfg_attr(
-    not(all(any(feature = "conntrack", feature = "tcp-info"), target_os = "linux")),
+    not(all(
+        any(feature = "conntrack", feature = "tcp-info", feature = "timestamping"),
+        target_os = "linux"
+    )),
     doc = "[`linux`]: https://docs.rs/nettrace/latest/nettrace/linux/"
 )]
 #![cfg_attr(not(feature = "proxy"), doc = "[`proxy`]: https://docs.rs/nettrace/latest/nettrace/proxy/")]
@@ -158,7 +161,7 @@ pub mod bench_support;
 pub mod client;
 #[cfg(feature = "connect")]
 pub mod connect;
-#[cfg(all(any(feature = "conntrack", feature = "tcp-info"), target_os = "linux"))]
+#[cfg(all(any(feature = "conntrack", feature = "tcp-info", feature = "timestamping"), target_os = "linux"))]
 pub mod linux;
 #[cfg(feature = "proxy")]
 pub mod proxy;
@@ -183,11 +186,14 @@ pub mod wire;
 pub use client::Client;
 #[doc(inline)]
 pub use record::{Failure, NetTrace, Timestamp, Timings, TraceId};
+#[cfg(feature = "json")]
+pub use sink::Dump;
 #[cfg(loom)]
 #[doc(hidden)]
 pub use sink::loom_models;
 pub use sink::{
-    ConnRef, FinishedRecord, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent, ProbeSocket, RecordKind,
-    RequestHandle, ResponseExt, Retention, Subscriber, TraceSink, TraceSinkBuilder,
+    ConnRef, FinishedRecord, FinishedRequest, HeaderCapture, IdFormat, NotTraced, Probe, ProbeEvent,
+    ProbeSocket, RecordKind, RequestHandle, ResponseExt, Retention, Slice, SliceFilter, SliceReceiver,
+    Subscriber, TraceSink, TraceSinkBuilder,
 };
 pub use tracing_events::TracingEvents;

@@ -137,6 +137,9 @@ assert_not_impl_any!(Handshaking<NotUnpin>: Unpin);
 
 assert_impl_all!(TraceSink: Send, Sync, Unpin, Clone, Debug, Default);
 assert_impl_all!(TraceSinkBuilder: Send, Sync, Unpin, Debug, Default);
+assert_impl_all!(nettrace::Slice: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(nettrace::Dump: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(nettrace::SliceFilter: Send, Sync, Unpin, Copy, Debug, PartialEq);
 assert_impl_all!(ConnRef: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(RequestHandle: Send, Sync, Unpin, Clone, Debug, Default);
 assert_impl_all!(FinishedRecord: Send, Sync, Unpin, Clone, Debug, PartialEq);

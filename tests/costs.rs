@@ -199,7 +199,7 @@ async fn tcp_info_costs_the_expected_allocations() {
 }
 
 /// A multiple of the size of a chunk.
-const REQUESTS: u64 = 3_200;
+const REQUESTS: u64 = 1_600;
 
 fn request<B>(headers: usize, body: B) -> Request<B> {
     let mut request = Request::new(body);

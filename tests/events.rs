@@ -2,11 +2,12 @@
 #![cfg(all(feature = "client", any(feature = "ring", feature = "aws-lc-rs")))]
 
 use std::sync::Mutex;
+use std::time::Duration;
 use std::{fs, io};
 
 use nettrace::record::EndReason;
 use nettrace::tls::Roots;
-use nettrace::{Client, RecordKind, Subscriber as _, TraceSink, TracingEvents};
+use nettrace::{Client, FinishedRecord, RecordKind, Subscriber as _, TraceSink, TracingEvents};
 use tempfile::NamedTempFile;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
@@ -121,6 +122,92 @@ async fn failures_are_warnings_with_their_code() {
     drop(sent);
     let last = collector.events("nettrace::http").pop().unwrap();
     assert_eq!((last.level, last.get("nettrace.end_reason")), (Level::INFO, "cancelled"));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn the_event_of_a_request_says_where_its_time_went() {
+    let (collector, sink) = collector_and_sink();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let web = Web::start(async |_| reply("hello"));
+    let client = Client::builder(&sink).build().unwrap();
+    for _ in 0..2 {
+        client.get(web.url("/")).await.unwrap().into_body().bytes().await.unwrap();
+    }
+    client.close().await;
+    let trace = sink.snapshot("");
+    let [first, second] = &collector.events("nettrace::http")[..] else { panic!("not two requests") };
+    for (event, record) in [first, second].into_iter().zip(&trace.http_requests) {
+        let timings = record.timings(&trace);
+        let expected = [
+            ("blocked_ms", timings.blocked),
+            ("dns_ms", timings.dns),
+            ("connect_ms", timings.connect),
+            ("proxy_ms", timings.proxy),
+            ("tls_ms", timings.tls),
+            ("send_ms", timings.send),
+            ("wait_ms", timings.wait),
+            ("receive_ms", timings.receive),
+        ];
+        for (field, time) in expected {
+            let text = time.map(|time| format!("{:?}", time.as_secs_f64() * 1e3)).unwrap_or_default();
+            assert_eq!(event.get(field), text, "{field}");
+        }
+        assert_eq!(event.get("network.peer.address"), "127.0.0.1");
+        assert_eq!(event.get("network.peer.port"), web.addr().port().to_string());
+        assert_eq!((event.get("nettrace.cause"), event.get("nettrace.verdict")), ("", ""));
+    }
+    assert_eq!((first.get("nettrace.conn_reused"), second.get("nettrace.conn_reused")), ("false", "true"));
+    assert!(!first.get("connect_ms").is_empty() && second.get("connect_ms").is_empty());
+}
+
+#[cfg(feature = "explain")]
+#[tokio::test]
+async fn the_event_of_a_request_that_failed_says_why() {
+    let (collector, sink) = collector_and_sink();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let refused = Refused::on("127.0.0.1:0");
+    let client = Client::builder(&sink).build().unwrap();
+    client.get(format!("http://{}/", refused.addr)).await.unwrap_err();
+    let [event] = &collector.events("nettrace::http")[..] else { panic!("not one request") };
+    assert_eq!(event.get("nettrace.cause"), "tcp_refused");
+    assert!(event.get("nettrace.verdict").contains(&refused.addr.to_string()), "{event:?}");
+}
+
+/// A slow success has the code of the cause, without the sentence. Here every request counts as slow.
+#[cfg(feature = "explain")]
+#[tokio::test]
+async fn the_event_of_a_slow_request_names_the_cause() {
+    for brief in [false, true] {
+        let collector = Collector::default();
+        let _guard = tracing::subscriber::set_default(collector.clone());
+        let events = TracingEvents::new().explain_slower_than(Duration::ZERO).brief(brief);
+        let sink = TraceSink::builder().subscriber(events).build();
+        let web = Web::start(async |request| match request.path() {
+            "/5" => reply("hello"),
+            path => redirect(302, &format!("/{}", path[1..].parse::<u32>().unwrap() + 1)),
+        });
+        let client = Client::builder(&sink).build().unwrap();
+        client.get(web.url("/1")).await.unwrap().into_body().bytes().await.unwrap();
+        let last = collector.events("nettrace::http").pop().unwrap();
+        assert_eq!(last.get("nettrace.cause"), "http_redirect_detour", "{last:?}");
+        assert_eq!((last.level, last.get("nettrace.verdict")), (Level::INFO, ""));
+        client.close().await;
+    }
+}
+
+/// A subscriber that passes records on to another one passes requests on, too.
+#[tokio::test]
+async fn a_record_that_is_passed_on_is_an_event() {
+    let collector = Collector::default();
+    let _guard = tracing::subscriber::set_default(collector.clone());
+    let passes_on = |record: &FinishedRecord| TracingEvents::new().finished(record);
+    let sink = TraceSink::builder().subscriber(passes_on).build();
+    let web = Web::start(async |_| reply("hello"));
+    let client = Client::builder(&sink).build().unwrap();
+    client.get(web.url("/")).await.unwrap().into_body().bytes().await.unwrap();
+    let [event] = &collector.events("nettrace::http")[..] else { panic!("not one request") };
+    assert_eq!((event.get("http.response.status_code"), event.get("network.peer.port")), ("200", ""));
     client.close().await;
 }
 

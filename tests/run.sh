@@ -20,8 +20,10 @@ needed=(
     tinyproxy:tinyproxy-bin squid:squid microsocks:microsocks unbound:unbound dnsdist:dnsdist
 )
 
-# Built together, so that their dependencies have the same features and are compiled once.
+# Built together, so that their dependencies have the same features and are compiled once. The clients of other crates have
+# half of their dependencies in common with the library.
 tested=(-p nettrace -p nettrace-load)
+clients=(-p nettrace-clients)
 
 main() {
     local install=yes
@@ -44,7 +46,7 @@ main() {
     # All tests run with all features. Unit tests and those of TLS and of the command also run with the cryptography that
     # is the default, which is not used where both are on.
     part "All features"
-    run_tests "${tested[@]}" --all-features
+    run_tests "${tested[@]}" "${clients[@]}" --all-features
     part "ring alone"
     run_tests "${tested[@]}" --features nettrace/full --lib --test tls --test cli
     local features test
@@ -54,12 +56,10 @@ main() {
         run_tests --lib --no-default-features --features "${features/#none/}"
     done 3< <(grep -v "^#" tests/feature-sets)
     part "Examples"
-    cargo build --locked "${tested[@]}" --all-features --bins --examples
+    cargo build --locked "${tested[@]}" "${clients[@]}" --all-features --bins --examples
     load_generator
-    part "Clients of the wild"
-    clients_of_the_wild
     part "Documentation tests"
-    logged cargo test --locked "${tested[@]}" --all-features --doc
+    logged cargo test --locked "${tested[@]}" "${clients[@]}" --all-features --doc
     part "Loom models"
     models
     part "Interpreted (miri)"
@@ -167,15 +167,6 @@ run_tests() {
         set -- "$@" --lib --bins --tests --examples # without the documentation tests
     fi
     logged "${runner[@]}" "$@"
-}
-
-# Runs clients of other crates against local servers. They are a workspace of their own, which shares the directory of
-# builds: half of their dependencies are those of the library.
-clients_of_the_wild() {
-    local config=()
-    [[ ${runner[1]} == test ]] || config=(--config-file .config/nextest.toml)
-    logged "${runner[@]}" --manifest-path examples/clients/Cargo.toml \
-        --target-dir "${CARGO_TARGET_DIR:-target}" "${config[@]}"
 }
 
 # Runs the loom models: all orders of events with up to three preemptions, a few seconds. `--cfg loom` takes a build of its

@@ -123,7 +123,7 @@ impl Probe for CaptureProbe {
                 }
             }
             (ProbeEvent::Closing, _) => session.filter().on_close(&id, now),
-            (ProbeEvent::FirstByte, _) => {}
+            (ProbeEvent::FirstByte | ProbeEvent::RequestFailed | ProbeEvent::Stalled, _) => {}
         }
     }
 

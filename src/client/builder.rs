@@ -14,7 +14,7 @@ use crate::{
     error::BoxError,
     proxy::{ProxyLayer, ProxySelector},
     request::TraceRequestLayer,
-    resolve::{Nameserver, ResolverConfigError, StubResolver},
+    resolve::{IpStrategy, Nameserver, ResolverConfigError, StubResolver},
     sink::TraceSink,
     tls::{KeyLog, TraceTlsLayer},
 };
@@ -82,6 +82,7 @@ pub struct ClientBuilder {
     sink: TraceSink,
     version: HttpVersion,
     source_ip: Option<IpAddr>,
+    ip_strategy: IpStrategy,
     nameservers: Option<Vec<Nameserver>>,
     skip_nameserver: Option<Arc<SkipNameserver>>,
     resolver: Option<StubResolver>,
@@ -125,6 +126,7 @@ impl ClientBuilder {
             sink: sink.clone(),
             version: HttpVersion::default(),
             source_ip: None,
+            ip_strategy: IpStrategy::default(),
             nameservers: None,
             skip_nameserver: None,
             resolver: None,
@@ -161,6 +163,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets which addresses of names are looked up and connected to; both families by default. It also applies to names
+    /// of proxies, and of nameservers that are asked over TLS or HTTPS. An address in a URL is used as it is.
+    pub fn ip_strategy(mut self, strategy: IpStrategy) -> Self {
+        self.ip_strategy = strategy;
+        self
+    }
+
     /// Sets the nameservers to ask instead of the system's, in this order: addresses, or [`Nameserver`]s.
     ///
     /// [`roots`](Self::roots) and [`tls_key_log`](Self::tls_key_log) also apply to nameservers that are asked over TLS or
@@ -179,8 +188,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the resolver. [`source_ip`](Self::source_ip), [`nameservers`](Self::nameservers) and
-    /// [`skip_nameserver`](Self::skip_nameserver) have no effect on it.
+    /// Sets the resolver. [`source_ip`](Self::source_ip), [`ip_strategy`](Self::ip_strategy),
+    /// [`nameservers`](Self::nameservers) and [`skip_nameserver`](Self::skip_nameserver) have no effect on it.
     pub fn resolver(mut self, resolver: StubResolver) -> Self {
         self.resolver = Some(resolver);
         self
@@ -417,7 +426,8 @@ impl ClientBuilder {
         let (resolver, own_resolver) = match self.resolver.take() {
             Some(resolver) => (resolver, None),
             None => {
-                let mut builder = StubResolver::builder(&self.sink).source_ip(self.source_ip);
+                let mut builder =
+                    StubResolver::builder(&self.sink).source_ip(self.source_ip).ip_strategy(self.ip_strategy);
                 if let Some(nameservers) = self.nameservers.take() {
                     if nameservers.iter().any(Nameserver::is_encrypted) {
                         builder = builder.tls_layer(self.nameserver_tls());

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::{BoxError, ConnectError, ConnectErrorKind, NoRuntime, classify},
-    net::{ProbedSocket, SocketOptions},
+    net::SocketOptions,
     resolve::StubResolver,
     sink::{DialRecorder, TraceSink},
 };
@@ -252,7 +252,7 @@ where
     match tried {
         Ok((stream, conn)) => {
             dial.established(conn.conn_ref());
-            Ok(TracedIo::new(stream, conn).with_socket(TcpStream::probe_socket))
+            Ok(TracedIo::tcp(stream, conn))
         }
         Err((kind, attempts)) => {
             let error =

@@ -6,13 +6,15 @@ use super::{
     history::History,
     host_name::{host_of, host_of_url},
     hosts::HostIndex,
+    late_reads::LateReads,
+    stream_queues::StreamQueues,
     usual::UsualTimes,
 };
 use crate::{
     graph::{ConnSource, TraceGraph},
     record::{
-        DialTrace, EndReason, Failure, HttpReqTrace, NetTrace, Record, TcpConnTrace, Text, Timestamp,
-        TlsTunnelTrace, TraceId,
+        DialTrace, EndReason, Failure, HttpReqTrace, NetTrace, Record, TcpConnTrace, TcpInfo, TcpInfoEvent,
+        Text, Timestamp, TlsTunnelTrace, TraceId,
     },
 };
 
@@ -28,6 +30,10 @@ pub(super) struct Case<'a> {
     pub(super) hosts: &'a HostIndex<'a>,
     /// The outcomes of other requests of the trace, to compare with.
     pub(super) history: &'a History<'a>,
+    /// The late reads of the whole trace.
+    pub(super) late_reads: &'a LateReads<'a>,
+    /// The requests that waited for a stream of HTTP/2.
+    pub(super) streams: &'a StreamQueues<'a>,
     pub(super) request: Option<&'a HttpReqTrace>,
     /// The dials that the request caused or waited for.
     pub(super) dials: Vec<&'a DialTrace>,
@@ -45,11 +51,19 @@ pub(super) struct Indexes<'a> {
     usual: UsualTimes<'a>,
     hosts: HostIndex<'a>,
     history: History<'a>,
+    late_reads: LateReads<'a>,
+    streams: StreamQueues<'a>,
 }
 
 impl<'a> Indexes<'a> {
     pub(super) fn new(graph: &'a TraceGraph<'a>) -> Self {
-        Indexes { usual: UsualTimes::new(graph), hosts: HostIndex::new(graph), history: History::new(graph) }
+        Indexes {
+            usual: UsualTimes::new(graph),
+            hosts: HostIndex::new(graph),
+            history: History::new(graph),
+            late_reads: LateReads::new(graph),
+            streams: StreamQueues::new(graph),
+        }
     }
 }
 
@@ -137,8 +151,21 @@ impl<'a> Case<'a> {
         let tunnels =
             over.flat_map(|conn| graph.tunnels_of(conn).iter().copied()).take(MAX_RELATED).collect();
         let outcome = Outcome::Succeeded;
-        let Indexes { usual, hosts, history } = indexes;
-        Case { graph, usual, hosts, history, request: None, dials, attempts, conn, tunnels, outcome }
+        let Indexes { usual, hosts, history, late_reads, streams } = indexes;
+        Case {
+            graph,
+            usual,
+            hosts,
+            history,
+            late_reads,
+            streams,
+            request: None,
+            dials,
+            attempts,
+            conn,
+            tunnels,
+            outcome,
+        }
     }
 
     pub(super) fn trace(&self) -> &'a NetTrace {
@@ -189,6 +216,34 @@ impl<'a> Case<'a> {
             (None, Some(dial)) => self.between(dial.dial_begin_at, dial.dial_end_at),
             (None, None) => 0,
         }
+    }
+
+    /// Returns what the kernel knew about the connection of a request when the request or the connection ended, or, of
+    /// one that still runs, when it made no progress.
+    pub(super) fn tcp_info_at_end(
+        &self,
+        request: &HttpReqTrace,
+        conn: &'a TcpConnTrace,
+    ) -> Option<&'a TcpInfo> {
+        let (begin, end) = (self.at(request.req_sent_at), self.at(request.end_at));
+        let stalled = || {
+            let is_of_request = |info: &&TcpInfo| {
+                info.event == TcpInfoEvent::Stalled
+                    && self.at(info.at) >= begin
+                    && (end.is_none() || self.at(info.at) <= end)
+            };
+            conn.tcp_info.iter().rfind(is_of_request)
+        };
+        let Some(end) = end else { return stalled() };
+        /// It is read at once when a request fails. A later one is that of another request.
+        const MAX_DELAY: i64 = 1_000_000_000;
+        let in_time = |info: &TcpInfo| self.at(info.at).is_some_and(|at| at.saturating_sub(end) < MAX_DELAY);
+        let at_end = conn.tcp_info.iter().filter(|info| in_time(info)).find(|info| match info.event {
+            TcpInfoEvent::RequestFailed => self.at(info.at) >= Some(end),
+            TcpInfoEvent::Closing => true,
+            _ => false,
+        });
+        at_end.or_else(stalled)
     }
 
     /// Returns why the request, or else the dial or connection, failed.

@@ -190,7 +190,14 @@ impl fmt::Display for Explanation {
 /// Displays the findings with their evidence.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} · {}", escape_controls(&self.what), self.subject)?;
+        let outcome = match self.outcome {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::TimedOut => "timed out",
+            Outcome::GivenUp => "was given up",
+            Outcome::Running => "has not ended",
+        };
+        writeln!(f, "{} · {} · {outcome}", escape_controls(&self.what), self.subject)?;
         self.findings.iter().try_for_each(|finding| write!(f, "{finding}"))
     }
 }
@@ -201,7 +208,9 @@ impl fmt::Display for Finding {
         writeln!(f, "  {}", escape_controls(&self.suggestion))?;
         for Evidence { record, field, value, at } in &self.evidence {
             write!(f, "    {record} {field}: {}", escape_controls(value))?;
-            if at.is_undefined() { writeln!(f)? } else { writeln!(f, " at {at}")? }
+            // A field that is a time says when by itself.
+            let is_time = *value == at.to_string();
+            if at.is_undefined() || is_time { writeln!(f)? } else { writeln!(f, " at {at}")? }
         }
         self.not_seen.iter().try_for_each(|what| writeln!(f, "    not seen: {what}"))
     }

@@ -20,8 +20,24 @@ pub(super) struct HostIndex<'a> {
 #[derive(Default)]
 pub(super) struct TlsHosts<'a> {
     by_name: HashMap<&'a str, TlsHost<'a>>,
+    /// The first tunnel to each address, with a server name, that carries HTTP/2.
+    http2: HashMap<TlsServer<'a>, &'a TlsTunnelTrace>,
     /// The first tunnel to each server name whose certificate is not yet valid.
     pub(super) not_yet_valid: Vec<&'a TlsTunnelTrace>,
+}
+
+/// A server name, and the address that was connected to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct TlsServer<'a> {
+    name: &'a str,
+    ip: &'a str,
+    port: u16,
+}
+
+impl<'a> TlsServer<'a> {
+    fn of(tunnel: &'a TlsTunnelTrace, conn: &'a TcpConnTrace) -> Self {
+        TlsServer { name: &tunnel.server_name, ip: &conn.addr_tuple.dst_ip, port: conn.addr_tuple.dst_port }
+    }
 }
 
 /// The tunnels to one server name.
@@ -106,6 +122,11 @@ impl<'a> TlsHosts<'a> {
             if is_first_early && hosts.not_yet_valid.len() < MAX_EARLY {
                 hosts.not_yet_valid.push(tunnel);
             }
+            if let Some(conn) = graph.trace.tcp_conns.get(&tunnel.tcp_conn)
+                && &*tunnel.negotiated_proto == "h2"
+            {
+                hosts.http2.entry(TlsServer::of(tunnel, conn)).or_insert(tunnel);
+            }
             if tunnel.server_name.is_empty() || !tunnel.handshake_err.is_empty() || tunnel.cipher_suite == 0 {
                 continue;
             }
@@ -125,6 +146,11 @@ impl<'a> TlsHosts<'a> {
 
     pub(super) fn of(&self, server_name: &str) -> Option<&TlsHost<'a>> {
         self.by_name.get(server_name)
+    }
+
+    /// Returns a tunnel that carries HTTP/2, to the server name of a tunnel and the address of its connection.
+    pub(super) fn http2(&self, tunnel: &TlsTunnelTrace, conn: &TcpConnTrace) -> Option<&'a TlsTunnelTrace> {
+        self.http2.get(&TlsServer::of(tunnel, conn)).copied()
     }
 }
 

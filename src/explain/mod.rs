@@ -40,8 +40,10 @@ mod found;
 mod history;
 mod host_name;
 mod hosts;
+mod late_reads;
 mod rank;
 mod rules;
+mod stream_queues;
 mod text;
 mod usual;
 

@@ -11,7 +11,8 @@ use uapi::c;
 ///
 /// During a handshake over IPv4 it does so by itself (Linux 5.9 and newer). Over IPv6 it has to be told, but not before
 /// the SYN is sent: an error that came at once would end the attempt, which otherwise has a second try. It has to be
-/// undone after the handshake: any ICMP error would end an established connection.
+/// undone after the handshake: any ICMP error would end an established connection. An error that comes over IPv6 before
+/// this call ends the attempt, but is not kept.
 pub(super) fn set_enabled(socket: ProbeSocket<'_>, remote: SocketAddr, on: bool) {
     if remote.is_ipv6() {
         // Where this fails the attempt goes on as usual, and it is not known who refused it.

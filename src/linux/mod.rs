@@ -18,6 +18,7 @@
 //! |---|---|---|
 //! | Is the path slow or lossy? Round-trip times, retransmissions, windows and rates, as `ss -ti` shows them | [`TcpInfoProbe`] (feature `tcp-info`) | nothing: leave it on |
 //! | Which router or host refused the attempt? | [`TcpInfoProbe`] | Linux 5.9 |
+//! | Where does a request wait: in this process, on the network or at the server? Times of departure, acknowledgement and arrival | [`TimestampingProbe`] (feature `timestamping`) | Linux 5.1; costs system calls on the connections that it samples |
 //! | What did NAT or the firewall of this host do? Addresses after translation, state, mark, zone, counters | [`ConntrackProbe`] (feature `conntrack`) | `CAP_NET_ADMIN`, and a rule that makes the kernel track connections |
 //!
 //! `capture::CaptureProbe` (feature `capture`) keeps the packets themselves. A probe never delays a request or makes
@@ -31,6 +32,10 @@
     not(feature = "tcp-info"),
     doc = "[`TcpInfoProbe`]: https://docs.rs/nettrace/latest/nettrace/linux/struct.TcpInfoProbe.html"
 )]
+#![cfg_attr(
+    not(feature = "timestamping"),
+    doc = "[`TimestampingProbe`]: https://docs.rs/nettrace/latest/nettrace/linux/struct.TimestampingProbe.html"
+)]
 
 #[cfg(feature = "conntrack")]
 mod conntrack;
@@ -38,6 +43,8 @@ mod conntrack;
 mod icmp;
 #[cfg(feature = "tcp-info")]
 mod tcp_info;
+#[cfg(feature = "timestamping")]
+mod timestamping;
 
 #[cfg(feature = "_bench")]
 pub(crate) use conntrack::bench;
@@ -45,3 +52,5 @@ pub(crate) use conntrack::bench;
 pub use conntrack::{ConntrackProbe, ConntrackProbeBuilder, ConntrackProblem};
 #[cfg(feature = "tcp-info")]
 pub use tcp_info::TcpInfoProbe;
+#[cfg(feature = "timestamping")]
+pub use timestamping::TimestampingProbe;

@@ -1,4 +1,5 @@
-//! Reads `TCP_INFO` at the begin and at the close of each TCP connection, and at its first byte if asked to.
+//! Reads `TCP_INFO` at the begin and at the close of each TCP connection, when a request on it fails or stalls, and at its
+//! first byte if asked to.
 //!
 //! A reading is kept as the kernel wrote it, and parsed when a trace is taken.
 
@@ -14,9 +15,11 @@ use uapi::c::{IPPROTO_TCP, TCP_CONGESTION, TCP_INFO};
 /// A probe that reads what the kernel knows of each TCP connection: round-trip times, retransmissions, losses, windows
 /// and rates, as `ss -ti` shows them.
 ///
-/// It reads when a connection is established and when it is about to be closed, and with
-/// [`first_byte`](Self::first_byte) also when its first byte has come (`tcpInfo` of its record). For a failed attempt it shows how many SYNs were sent again, and, on Linux 5.9 or newer, which
-/// router or host refused it with an ICMP error (`icmpError`, and in the text of the failure).
+/// It reads when a connection is established, when a request on it fails, times out or is given up, and when it is about
+/// to be closed; with [`first_byte`](Self::first_byte) also when its first byte has come, and with
+/// [`stalled_after`](crate::TraceSinkBuilder::stalled_after) when a request makes no progress (`tcpInfo` of its record).
+/// For a failed attempt it shows how many SYNs were sent again, and, on Linux 5.9 or newer, which router or host refused
+/// it with an ICMP error (`icmpError`, and in the text of the failure).
 ///
 /// It sees the connections that `TcpConnector` and the resolver make, and those that `TraceListener` accepts. A reading
 /// takes less than a microsecond, on the path of the traffic. No privilege is needed.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::serde_helpers::is_default;
 use super::trace_list::{HasParent, Record};
 use super::{
-    AddrTuple, BoxedOrEmpty, ConntrackEntry, EndReason, Failure, IcmpError, SocketTrace, TcpInfo, Text,
-    Timestamp, TraceId, TruncatedFields, WireTrace,
+    AddrTuple, BoxedOrEmpty, ConntrackEntry, EndReason, Failure, IcmpError, KernelTimes, SocketTrace,
+    TcpInfo, Text, Timestamp, TraceId, TruncatedFields, WireTrace,
 };
 
 /// A TCP connection, established or only attempted.
@@ -74,6 +74,9 @@ pub struct TcpConnTrace {
     /// What the kernel reported about the connection, at several moments of its life.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub tcp_info: BoxedOrEmpty<Vec<TcpInfo>>,
+    /// The kernel's time stamps of the connection's bytes; `None` if it was not sampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_times: Option<Box<KernelTimes>>,
     /// The HTTP that was read from the connection's bytes; `None` if they are not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire: Option<Box<WireTrace>>,

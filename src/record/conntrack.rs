@@ -46,6 +46,10 @@ pub struct ConntrackEntry {
     /// When the kernel destroyed the entry, if it reports that. Absolute.
     #[serde(skip_serializing_if = "Timestamp::is_undefined")]
     pub stop_at: Timestamp,
+    /// When the entry was first found to be gone, though the connection was open. If the kernel has made another one for
+    /// later packets of the connection, the other fields are of that. Undefined if it was not found to be gone.
+    #[serde(skip_serializing_if = "Timestamp::is_undefined")]
+    pub lost_at: Timestamp,
 }
 
 open_enum! {

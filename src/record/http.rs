@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::serde_helpers::{is_default, null_as_default};
 use super::trace_list::{HasParent, Record};
-use super::{BoxedOrEmpty, EndReason, Failure, Text, Timestamp, TraceId, TruncatedFields};
+use super::{BoxedOrEmpty, EndReason, Failure, PoolCheckout, Text, Timestamp, TraceId, TruncatedFields};
 
 /// An HTTP request and its response. Each hop of a redirect is a record of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct HttpReqTrace {
     /// times are then those at which bytes passed.
     #[serde(skip_serializing_if = "is_default")]
     pub seen_on_wire: bool,
+    /// How the client's pool gave the request its connection. `None` for other clients, and for accepted requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Box<PoolCheckout>>,
     /// The identifier of the request's HTTP/2 stream, as far as it is known.
     #[serde(rename = "streamID", skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<NonZeroU32>,

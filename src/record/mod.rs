@@ -52,12 +52,17 @@ mod dns;
 mod end_reason;
 mod failure;
 mod filter;
+mod histogram;
+mod host_traffic;
 mod http;
 mod icmp;
+mod kernel_times;
 pub(crate) mod limits;
 mod net_trace;
 mod open_enum;
 pub(crate) mod ops;
+mod phases;
+mod pool;
 mod serde_helpers;
 mod slice;
 mod socket;
@@ -69,6 +74,7 @@ mod timings;
 mod tls;
 mod trace_id;
 mod trace_list;
+mod wait_breakdown;
 mod wire;
 
 pub use addr_tuple::AddrTuple;
@@ -82,24 +88,33 @@ pub use dns::{
 pub use end_reason::EndReason;
 pub use failure::{Failure, UnknownFailure};
 pub use filter::RequestFilter;
+pub use histogram::{Bucket, Histogram};
+pub use host_traffic::{HostTraffic, PhaseHistograms};
 pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informational};
 pub use icmp::IcmpError;
+pub use kernel_times::{KernelTimes, ReadTimes, WriteTimes};
 pub use limits::TruncatedFields;
 pub use net_trace::{Dropped, NetTrace, Precise};
 #[cfg(any(loom, feature = "connect"))]
 pub(crate) use ops::{DeltaCodec, OpError, OpKind, RawOp, WriteCursor};
 pub(crate) use ops::{EncodedOps, Segment, SegmentChain, TickScale, TraceClock};
 pub use ops::{SocketOps, SocketOpsIter};
+pub use pool::{NotReused, PoolCheckout, PoolConnection, PoolWait};
 pub use socket::SocketTrace;
 pub use socket_op::{SocketOp, SocketOpType};
 pub use tcp_info::{CongestionState, TcpInfo, TcpInfoEvent, TcpInfoState};
 pub(crate) use text::AsciiText;
 pub use text::Text;
+#[cfg(feature = "json")]
+pub(crate) use timestamp::with_precise_times;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use timings::Timings;
 pub use tls::{PeerCert, TlsTunnelTrace};
 pub use trace_id::TraceId;
 pub use trace_list::{Record, TraceList};
+#[cfg(feature = "explain")]
+pub(crate) use wait_breakdown::RequestStamps;
+pub use wait_breakdown::WaitBreakdown;
 pub use wire::{GoAway, Http2Settings, Http2Trace, WireStop, WireTrace};
 
 /// The JSON Schema (draft 2020-12) of a serialized [`NetTrace`].
@@ -123,7 +138,7 @@ mod tests {
             size_of::<DnsQueryTrace>(),
             size_of::<TlsTunnelTrace>(),
         ];
-        let most = [448, 256, 368, 296, 184, 280];
+        let most = [456, 256, 376, 296, 184, 280];
         assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?}, at most {most:?}");
     }
 }

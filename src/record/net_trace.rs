@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::serde_helpers::is_default;
+use super::serde_helpers::{is_default, null_as_default};
 use super::timestamp::with_precise_times;
 use super::{
-    DialTrace, DnsQueryTrace, HttpReqTrace, TcpConnTrace, Timestamp, TlsTunnelTrace, TraceList, UdpConnTrace,
+    DialTrace, DnsQueryTrace, HostTraffic, HttpReqTrace, TcpConnTrace, Timestamp, TlsTunnelTrace, TraceList,
+    UdpConnTrace,
 };
 
 /// A trace: everything recorded up to one moment.
@@ -64,7 +65,7 @@ impl Serialize for Precise<'_> {
 }
 
 /// The numbers of records that were evicted because of the sink's limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Dropped {
@@ -83,6 +84,9 @@ pub struct Dropped {
     /// The number of socket operations, of connections that are still in the trace.
     #[serde(skip_serializing_if = "is_default")]
     pub socket_ops: u64,
+    /// The evicted requests of each host, counted.
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub by_host: Vec<HostTraffic>,
 }
 
 impl Dropped {

@@ -177,6 +177,10 @@ open_enum! {
         ConnectFailed = "connect-failed",
         /// The first byte from the peer arrived.
         FirstByte = "first-byte",
+        /// A request on the connection failed, timed out or was given up.
+        RequestFailed = "request-failed",
+        /// A request on the connection made no progress.
+        Stalled = "stalled",
         /// This side was about to close the connection.
         Closing = "closing",
     }

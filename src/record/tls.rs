@@ -1,5 +1,6 @@
 //! Records of TLS tunnels, with the certificates of the peer.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -60,8 +61,20 @@ pub struct TlsTunnelTrace {
     /// The application protocol chosen by ALPN, such as `h2`.
     #[serde(skip_serializing_if = "Text::is_empty")]
     pub negotiated_proto: Text,
+    /// Whether this side, the client, offered HTTP/2 by ALPN (RFC 7301). `false` also if the offer was not seen.
+    #[serde(skip_serializing_if = "is_default")]
+    pub offered_http2: bool,
     /// The server name that the client sent (SNI, RFC 6066 section 3).
     pub server_name: Text,
+    /// The length of the first ClientHello in bytes, with the header of the message (RFC 8446 section 4) and without that
+    /// of the TLS record; 65,535 if it is longer. `None` if it was not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_hello_len: Option<NonZeroU16>,
+    /// Whether the server sent a HelloRetryRequest (RFC 8446 section 4.1.4), which costs another round trip: the client
+    /// offered no key share of a group that the server takes, or was to prove its address. `false` also if the handshake
+    /// was not seen.
+    #[serde(skip_serializing_if = "is_default")]
+    pub hello_retry_request: bool,
     /// The fields that were cut because they exceeded their limit, with their original sizes.
     #[serde(skip_serializing_if = "BoxedOrEmpty::is_empty")]
     pub truncated_fields: BoxedOrEmpty<TruncatedFields>,

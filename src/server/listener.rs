@@ -157,7 +157,7 @@ impl TraceListener<TcpListener> {
             ..Endpoint::default()
         });
         conn.show(ProbeEvent::Connected, stream.as_fd());
-        Poll::Ready(Ok((TracedIo::new(stream, conn).with_socket(TcpStream::as_fd), peer)))
+        Poll::Ready(Ok((TracedIo::tcp(stream, conn), peer)))
     }
 
     /// Returns the local address of the listener.

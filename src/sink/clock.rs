@@ -108,7 +108,25 @@ impl Clock {
         others.fold(read(), |closest, next| if next.0 < closest.0 { next } else { closest }).1
     }
 
-    #[cfg(any(test, feature = "wire", all(unix, feature = "capture")))]
+    /// Returns the present moment. Reads the clocks again if the thread was interrupted between the readings.
+    #[cfg(all(feature = "timestamping", target_os = "linux"))]
+    pub(crate) fn anchor_in_passing(&self) -> Anchor {
+        /// Far above what both readings take.
+        const MAX_TICKS: u64 = 2_000;
+        let (before, wall, tick) = (self.now(), SystemTime::now(), self.now());
+        if tick.get().saturating_sub(before.get()) <= MAX_TICKS {
+            return Anchor { tick, wall };
+        }
+        self.anchor_now()
+    }
+
+    /// Returns the reading that was taken this long before another one.
+    #[cfg(all(feature = "timestamping", target_os = "linux"))]
+    pub(crate) fn before(&self, tick: Tick, age: std::time::Duration) -> Tick {
+        let ticks = (age.as_nanos() << 32) / u128::from(self.mult.max(1));
+        Tick::from_ticks(tick.get().saturating_sub(u64::try_from(ticks).unwrap_or(u64::MAX)))
+    }
+
     pub(crate) fn between(&self, begin: Tick, end: Tick) -> std::time::Duration {
         let ticks = u128::from(end.get().saturating_sub(begin.get()));
         std::time::Duration::from_nanos(

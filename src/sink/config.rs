@@ -1,9 +1,9 @@
 //! The settings of a sink: what it records, and how much of it it keeps. They are set with
 //! [`TraceSinkBuilder`](super::TraceSinkBuilder).
 
-use super::{ids::IdFormat, probe::Probe, subscriber::Subscriber};
+use super::{ids::IdFormat, probe::Probe, slice_filter::SliceFilter, subscriber::Subscriber};
 use http::HeaderName;
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// How the header fields of requests and responses are recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,11 +36,16 @@ pub struct Retention {
     pub(crate) first_ops: u64,
     pub(crate) newest_ops: u64,
     pub(crate) bytes: usize,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) keep: SliceFilter,
+    pub(crate) slowest: bool,
+    pub(crate) count_evicted: bool,
 }
 
 impl Retention {
     /// Keeps 10,000 requests, 20,000 connections, 4,096 operations per connection (the first 1,024 and the newest), and
-    /// 48 MiB of memory for all requests and connections that have ended.
+    /// 48 MiB of memory for all requests and connections that have ended. Failed requests are kept longer
+    /// than others, see [`keep`](Self::keep).
     ///
     /// What is still running is not part of the 48 MiB. Each open connection takes up to 48 KiB for its operations.
     /// Each request in flight takes about 10 KiB for its URL and other texts, and with [`HeaderCapture`] up to 64 KiB
@@ -52,6 +57,10 @@ impl Retention {
             first_ops: 1_024,
             newest_ops: 3_072,
             bytes: 48 << 20,
+            max_age: None,
+            keep: SliceFilter::none().failed(true),
+            slowest: false,
+            count_evicted: false,
         }
     }
 
@@ -63,6 +72,10 @@ impl Retention {
             first_ops: u64::MAX,
             newest_ops: 0,
             bytes: usize::MAX,
+            max_age: None,
+            keep: SliceFilter::none(),
+            slowest: false,
+            count_evicted: false,
         }
     }
 
@@ -92,6 +105,40 @@ impl Retention {
     /// record's `truncated_fields`.
     pub const fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
+        self
+    }
+
+    /// Sets how long requests and connections are kept after they began. No limit by default.
+    ///
+    /// They are evicted in groups of 32, when another request or connection begins and when a trace is taken. A group is
+    /// evicted once all of it is that old.
+    pub const fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// Sets which requests are kept longer than others, whole: those that `filter` chooses. Those that failed by default.
+    ///
+    /// They may take half of each bound. If there are more, the oldest of them are evicted first.
+    pub const fn keep(mut self, filter: SliceFilter) -> Self {
+        self.keep = filter;
+        self
+    }
+
+    /// Sets whether requests are kept longer that took longer than 99 % of those to the same host before them. If there
+    /// are too many, they are evicted before those that [`keep`](Self::keep) chooses. Off by default: it takes about half
+    /// a microsecond for each request that is evicted.
+    pub const fn keep_slowest(mut self, on: bool) -> Self {
+        self.slowest = on;
+        self
+    }
+
+    /// Sets whether evicted requests go on to count, by host and with a histogram of each phase
+    /// ([`Dropped::by_host`](crate::record::Dropped::by_host)). Off by default: it takes about half a microsecond for
+    /// each request that is evicted, and a few microseconds for one that made a connection. The counts take up to 1 MiB in
+    /// addition to the other bounds: 64 hosts are told apart.
+    pub const fn count_evicted(mut self, on: bool) -> Self {
+        self.count_evicted = on;
         self
     }
 
@@ -126,6 +173,7 @@ pub(crate) struct SinkConfig {
     pub(crate) ids: IdFormat,
     pub(crate) session: Option<String>,
     pub(crate) retention: Retention,
+    pub(crate) stalled_after: Option<Duration>,
     pub(crate) probes: Vec<Arc<dyn Probe>>,
     pub(crate) subscribers: Vec<Arc<dyn Subscriber>>,
 }
@@ -144,6 +192,7 @@ impl Default for SinkConfig {
             ids: IdFormat::default(),
             session: None,
             retention: Retention::default(),
+            stalled_after: None,
             probes: Vec::new(),
             subscribers: Vec::new(),
         }
@@ -162,6 +211,7 @@ impl fmt::Debug for SinkConfig {
             .field("ids", &self.ids)
             .field("session", &self.session)
             .field("retention", &self.retention)
+            .field("stalled_after", &self.stalled_after)
             .field("probes", &self.probes.len())
             .field("subscribers", &self.subscribers.len())
             .finish_non_exhaustive()

@@ -413,8 +413,8 @@ impl Evictable for Item {
         self.ended.load(Acquire) == 1 && self.needed_by.load(Acquire) == 0
     }
 
-    fn on_evict(&self, (): &()) {
-        let needed = self.needs.lock().unwrap().take();
+    fn on_evict(record: &Rec<Self>) {
+        let needed = record.needs.lock().unwrap().take();
         if let Some(needed) = needed {
             needed.needed_by.fetch_sub(1, AcqRel);
         }

@@ -20,6 +20,10 @@ mod context;
 mod core;
 mod dial;
 mod dns;
+#[cfg(feature = "json")]
+mod dump;
+mod evicted_traffic;
+mod finished_request;
 mod ids;
 #[cfg(loom)]
 pub mod loom_models;
@@ -29,7 +33,12 @@ mod record_id;
 mod registry;
 mod request;
 mod retention;
+mod slice;
+mod slice_filter;
+mod slice_queue;
 mod snapshot;
+#[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+mod stall_watch;
 mod subscriber;
 mod tls;
 mod trace_sink;
@@ -40,8 +49,12 @@ pub(crate) use self::clock::readings;
 pub(crate) use self::conn::identity::describe_conn;
 #[cfg(all(feature = "tcp-info", target_os = "linux"))]
 pub(crate) use self::conn::probe_data::RawTcpInfo;
+#[cfg(all(feature = "timestamping", target_os = "linux"))]
+pub(crate) use self::conn::{kernel_times::SendStage, kernel_times_recorder::KernelTimesRecorder};
 #[cfg(feature = "reqwest")]
 pub(crate) use self::dial::foreign_dial::ForeignTunnel;
+#[cfg(feature = "json")]
+pub use self::dump::Dump;
 #[cfg(feature = "proxy")]
 pub(crate) use self::proxy::recorder::{ProxyName, SocksRecorder};
 #[cfg(feature = "tonic")]
@@ -56,7 +69,10 @@ pub(crate) use self::request::{
 };
 #[cfg(feature = "client")]
 pub(crate) use self::request::{
-    current::CurrentRequest, decoded_body::DecodedBodyRecorder, masking::without_user_info,
+    current::CurrentRequest,
+    decoded_body::DecodedBodyRecorder,
+    masking::without_user_info,
+    pool_checkout::{NotReused, PoolCheckout, PoolConnection, PoolWait},
 };
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::{peer_chain::PeerChain, record::TlsFacts, recorder::TlsRecorder};
@@ -64,12 +80,15 @@ pub use self::{
     builder::TraceSinkBuilder,
     config::{HeaderCapture, Retention},
     conn::conn_ref::ConnRef,
+    finished_request::FinishedRequest,
     ids::IdFormat,
     probe::{Probe, ProbeEvent, ProbeSocket},
     request::{
         handle::{NotTraced, RequestHandle},
         response_ext::ResponseExt,
     },
+    slice::{Slice, SliceReceiver},
+    slice_filter::SliceFilter,
     subscriber::{FinishedRecord, RecordKind, Subscriber},
     trace_sink::TraceSink,
 };

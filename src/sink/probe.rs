@@ -28,6 +28,15 @@ pub enum ProbeEvent {
     ConnectFailed,
     /// The first byte came from the peer.
     FirstByte,
+    /// A request on the connection failed, timed out or was given up. Over HTTP/2, others may go on.
+    ///
+    /// Linux only, with one of the features `tcp-info` and `conntrack`.
+    RequestFailed,
+    /// A request on the connection has made no progress for the time that
+    /// [`TraceSinkBuilder::stalled_after`](super::TraceSinkBuilder::stalled_after) sets.
+    ///
+    /// Linux only, with one of the features `tcp-info` and `conntrack`.
+    Stalled,
     /// The connection is about to be closed from this side.
     Closing,
 }
@@ -35,7 +44,8 @@ pub enum ProbeEvent {
 /// Looks at the sockets of connections that this crate opens or accepts: conntrack entries, TCP health, packets.
 ///
 /// The calls are on the path of the traffic: take what must be taken from the socket, and leave the rest to a worker of
-/// your own. Panics are contained.
+/// your own. A call for [`RequestFailed`](ProbeEvent::RequestFailed) or [`Stalled`](ProbeEvent::Stalled) may come while
+/// the owner of the socket closes it, which is delayed until the call returns. Panics are contained.
 pub trait Probe: Any + Send + Sync {
     /// Called before a TCP socket is connected to `remote`.
     fn before_connect(&self, socket: ProbeSocket<'_>, remote: SocketAddr) {

@@ -5,23 +5,30 @@
 //! that is still running, or that another record needs, becomes a *survivor*: it stays until a sweep finds that it can
 //! go.
 //!
+//! Requests that are worth keeping, such as failed ones, are not evicted with their chunk. They have a list of their own in
+//! the registry, may take half of each bound, and are evicted from there, oldest first.
+//!
 //! A request needs the groups that it refers to. If so many groups survive for this reason that there are too many
 //! connections, more requests are evicted, and the groups that only they needed with them.
 
+#[cfg(feature = "_record")]
+use super::clock::Tick;
 #[cfg(any(feature = "resolve", feature = "tls"))]
 use super::context;
 #[cfg(feature = "_record")]
 use super::registry;
 #[cfg(feature = "_record_conns")]
 use super::registry::{IdAllocator, batch_alloc::BatchAlloc};
+#[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+use super::stall_watch::StallWatch;
 use super::{
     config::Retention,
     core::Core,
     dial::group::{DialGroup, GroupSlot},
-    registry::{Evictable, Pinned, Registry},
+    registry::{Pinned, Registry},
     request::record::{RequestRecord, RequestRef},
 };
-use crate::record::{Dropped, NetTrace};
+use crate::record::Dropped;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
@@ -38,6 +45,8 @@ pub(super) struct RetainedRecords {
     /// Numbers the groups in order. A group is not a record of a trace, so these numbers appear in no trace.
     #[cfg(feature = "_record_conns")]
     group_ids: IdAllocator,
+    #[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+    stall_watch: std::sync::OnceLock<StallWatch>,
 }
 
 impl RetainedRecords {
@@ -51,7 +60,22 @@ impl RetainedRecords {
             group_alloc: BatchAlloc::new(connections),
             #[cfg(feature = "_record_conns")]
             group_ids: IdAllocator::new(),
+            #[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+            stall_watch: std::sync::OnceLock::new(),
             core,
+        }
+    }
+
+    #[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+    pub(super) fn watch_stalls(self: &Arc<Self>) {
+        let after = self.core.config.stalled_after.filter(|_| !self.core.config.probes.is_empty());
+        let records = Arc::downgrade(self);
+        let requests = move || {
+            let records = records.upgrade().filter(|records| !records.core.is_closed())?;
+            Some(records.pin_requests())
+        };
+        if let Some(watch) = after.and_then(|after| StallWatch::start(after, requests)) {
+            self.stall_watch.get_or_init(|| watch);
         }
     }
 
@@ -116,18 +140,17 @@ impl RetainedRecords {
         self.groups.clear();
     }
 
-    /// Returns how many records were evicted, and how many operations of the connections in `trace` were dropped;
-    /// `None` if nothing was.
-    pub(super) fn dropped(&self, trace: &NetTrace) -> Option<Dropped> {
+    /// Returns how many records were evicted; `None` if none were. `socket_ops` is the number of operations that the
+    /// connections of the trace have lost.
+    pub(super) fn dropped(&self, socket_ops: u64) -> Option<Dropped> {
         let count = |counter: &AtomicU64| counter.load(Relaxed);
-        let of_tcp = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
-        let of_udp = trace.udp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
         let dropped = Dropped {
             http_requests: self.requests.dropped(),
+            by_host: self.core.evicted_traffic.by_host(),
             dials: count(&self.core.drop_counters.dials),
             tcp_conns: count(&self.core.drop_counters.tcp_conns),
             udp_conns: count(&self.core.drop_counters.udp_conns),
-            socket_ops: of_tcp.chain(of_udp).map(|ops| ops.dropped_ops).sum(),
+            socket_ops,
         };
         (!dropped.is_empty()).then_some(dropped)
     }
@@ -138,10 +161,13 @@ impl RetainedRecords {
     /// Evicts the oldest records until the bounds hold. Runs once per chunk, and when the byte budget is exceeded.
     #[cold]
     fn evict_excess(&self) {
+        self.evict_aged();
+        self.evict_excess_kept();
         let Retention { requests, connections, .. } = self.core.config.retention;
         let ended_conns = || self.core.ended_conns.load(Relaxed);
         // `listed` is an upper bound: it counts a chunk that is being filled as full.
-        while self.requests.listed() > requests.saturating_add(registry::CHUNK)
+        let recent = requests.saturating_sub(self.requests.kept_count());
+        while self.requests.listed() > recent.saturating_add(registry::CHUNK)
             && self.requests.evict_oldest_full()
         {}
         while (self.groups.listed() > connections.saturating_add(registry::CHUNK)
@@ -158,6 +184,7 @@ impl RetainedRecords {
         while ended_conns() > enough && ended_conns() < before {
             before = ended_conns();
             let evicted = (0..8).filter(|_| self.requests.evict_oldest_full()).count();
+            self.evict_excess_kept();
             self.groups.sweep_survivors();
             if evicted == 0 {
                 break;
@@ -166,6 +193,38 @@ impl RetainedRecords {
         if self.core.budget.is_limited() && self.core.budget.is_due(self.fixed_bytes()) {
             self.evict_over_budget();
         }
+    }
+
+    /// Evicts requests that are kept longer than others, until they take no more than half of each bound: first those
+    /// that were merely slow, then the oldest.
+    fn evict_excess_kept(&self) {
+        let Retention { requests, connections, bytes, .. } = self.core.config.retention;
+        let is_excess = || {
+            let kept = self.requests.kept_count();
+            let taken = self.core.kept_weight.bytes() + kept * RequestRecord::FIXED_BYTES;
+            kept > requests / 2 || self.core.kept_weight.conns() > connections / 2 || taken > bytes / 2
+        };
+        while is_excess() && self.requests.evict_kept(RequestRecord::is_merely_slow) {}
+    }
+
+    /// Evicts what began longer ago than [`Retention::max_age`].
+    pub(super) fn evict_aged(&self) {
+        let Some(age) = self.core.config.retention.max_age else { return };
+        let now = self.core.now();
+        let is_aged =
+            |begin: Option<Tick>| begin.is_some_and(|begin| self.core.clock.between(begin, now) > age);
+        while self.requests.peek_newest_of_oldest(|request| is_aged(Some(request.begin))) == Some(true)
+            && self.requests.evict_oldest_chunk()
+        {}
+        // Some of those are kept longer than others only now.
+        while self.requests.peek_kept(|request| is_aged(Some(request.begin))) == Some(true)
+            && self.requests.evict_kept(|_| false)
+        {}
+        let group_begin = |slot: &GroupSlot| slot.group().and_then(|group| group.begin_at());
+        while self.groups.peek_newest_of_oldest(|slot| is_aged(group_begin(slot))) == Some(true)
+            && self.groups.evict_oldest_chunk()
+        {}
+        self.groups.sweep_survivors();
     }
 
     /// Evicts the oldest requests and connections, in the order in which they began, until a sixteenth of the byte
@@ -184,6 +243,7 @@ impl RetainedRecords {
                 while evicted < batch && used() > enough && self.evict_oldest_chunk() {
                     evicted += 1;
                 }
+                self.evict_excess_kept();
                 // Evicts the groups that only the evicted requests referred to.
                 self.groups.sweep_survivors();
                 if evicted == 0 && used() >= before {
@@ -211,13 +271,16 @@ impl RetainedRecords {
     /// Returns the bytes that the listed requests are assumed to take at least. They count against the byte budget.
     /// What a request takes beyond that is charged when it ends.
     fn fixed_bytes(&self) -> usize {
-        self.requests.listed() * RequestRecord::FIXED_BYTES
+        (self.requests.listed() + self.requests.kept_count()) * RequestRecord::FIXED_BYTES
     }
 }
 
 impl Drop for RetainedRecords {
     /// Breaks the links between requests, such as `prevHop`, so that a long chain is not dropped recursively.
     fn drop(&mut self) {
-        self.requests.collect().iter().for_each(|record| record.on_evict(&self.core));
+        for request in self.requests.collect() {
+            request.set_evicted();
+            RequestRecord::break_links(&request);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! [`Subscriber`]: a callback for records that have ended; [`FinishedRecord`] and [`RecordKind`], its arguments.
 
+use super::finished_request::FinishedRequest;
 use crate::record::{
     DialTrace, DnsQueryTrace, EndReason, HttpReqTrace, TcpConnTrace, TlsTunnelTrace, TraceId, UdpConnTrace,
 };
@@ -14,6 +15,15 @@ use crate::record::{
 pub trait Subscriber: Send + Sync + 'static {
     /// Called with a record that has ended.
     fn finished(&self, record: &FinishedRecord);
+
+    /// Receives a request that has ended. Calls [`finished`](Self::finished) by default.
+    ///
+    /// `request` tells what `record`, a [`FinishedRecord::HttpRequest`], does not: how the time was spent, the records that
+    /// the request refers to, and why it failed.
+    fn finished_request(&self, record: &FinishedRecord, request: &FinishedRequest<'_>) {
+        let _ = request;
+        self.finished(record);
+    }
 
     /// Returns `true` if the subscriber uses records of this kind that ended for this reason. By default it uses all.
     ///

@@ -2,16 +2,25 @@
 
 #[cfg(all(unix, feature = "capture"))]
 use super::probe::Probe;
+#[cfg(feature = "json")]
+use super::snapshot::stream::TraceStream;
 use super::{
     config::SinkConfig,
     core::Core,
     probe,
     request::{handle::RequestHandle, record::RequestRecord},
     retention::RetainedRecords,
+    slice_queue::SliceQueue,
     snapshot,
 };
+#[cfg(feature = "json")]
+use crate::record::with_precise_times;
 use crate::record::{EndReason, NetTrace};
-use std::sync::Arc;
+#[cfg(feature = "json")]
+use std::io::{self, Write as _};
+#[cfg(feature = "json")]
+use std::sync::Weak;
+use std::{sync::Arc, time::Duration};
 
 /// Where instrumentation writes. Cheap to clone; all clones are the same sink.
 ///
@@ -44,9 +53,22 @@ impl TraceSink {
     }
 
     /// Starts the clock of a sink.
-    pub(super) fn start(config: SinkConfig) -> Self {
+    pub(super) fn start(config: SinkConfig, slice_queues: Vec<SliceQueue>) -> Self {
         let fixed_bytes = config.retention.requests.saturating_mul(RequestRecord::FIXED_BYTES);
-        TraceSink(Some(Arc::new(RetainedRecords::new(Core::new(config, fixed_bytes)))))
+        let records = Arc::new(RetainedRecords::new(Core::new(config, slice_queues, fixed_bytes)));
+        #[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+        records.watch_stalls();
+        TraceSink(Some(records))
+    }
+
+    #[cfg(feature = "json")]
+    pub(super) fn of(records: Arc<RetainedRecords>) -> Self {
+        TraceSink(Some(records))
+    }
+
+    #[cfg(feature = "json")]
+    pub(super) fn downgrade(&self) -> Weak<RetainedRecords> {
+        self.0.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
     /// Stops or resumes recording.
@@ -71,12 +93,53 @@ impl TraceSink {
         let Some(records) = &self.0 else {
             return NetTrace { description: description.as_ref().into(), ..NetTrace::default() };
         };
+        #[cfg(feature = "_record")]
+        records.evict_aged();
         // The groups are read first: then every request that caused one of their dials has begun already.
         let groups = records.groups();
         let mut trace = snapshot::builder::all(&records.core, groups, || records.pin_requests());
         trace.description = description.as_ref().into();
-        trace.dropped = records.dropped(&trace);
+        let of_tcp = trace.tcp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+        let of_udp = trace.udp_conns.iter().filter_map(|conn| conn.socket_trace.as_ref());
+        trace.dropped = records.dropped(of_tcp.chain(of_udp).map(|ops| ops.dropped_ops).sum());
         trace
+    }
+
+    /// Writes a trace of all records that are kept as JSON, record by record.
+    ///
+    /// It has what [`snapshot`](Self::snapshot) returns, in another order, and takes little memory besides the records: a
+    /// reference to each. A request that is in flight meanwhile may lack links to what comes later.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first error of `writer`.
+    #[cfg(feature = "json")]
+    pub fn write_json(&self, description: impl AsRef<str>, writer: impl io::Write) -> io::Result<()> {
+        let mut writer = io::BufWriter::new(writer);
+        let description = description.as_ref();
+        match &self.0 {
+            Some(records) => {
+                #[cfg(feature = "_record")]
+                records.evict_aged();
+                let (groups, dropped) = (records.groups(), |socket_ops| records.dropped(socket_ops));
+                let requests = || records.pin_requests();
+                let stream = TraceStream::new(&records.core, description, groups, requests, &dropped);
+                serde_json::to_writer(&mut writer, &stream)?;
+            }
+            None => serde_json::to_writer(&mut writer, &self.snapshot(description))?,
+        }
+        writer.flush()
+    }
+
+    /// Variant of [`write_json`](Self::write_json) that writes relative times with nanoseconds, which the Go package
+    /// cannot read: see [`NetTrace::precise`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the first error of `writer`.
+    #[cfg(feature = "json")]
+    pub fn write_precise_json(&self, description: impl AsRef<str>, writer: impl io::Write) -> io::Result<()> {
+        with_precise_times(|| self.write_json(description, writer))
     }
 
     /// Returns the trace of one request with everything that it refers to: its connections, tunnels and dials, their
@@ -109,6 +172,14 @@ impl TraceSink {
         records.clear();
         records.core.begin_anew();
         records.core.probes().iter().for_each(|probe| probe::catch_panic(|| probe.clear()));
+    }
+
+    /// Waits until the receivers have the slices of all requests that ended before, see
+    /// [`on_slice`](super::TraceSinkBuilder::on_slice). Returns `false` if that takes longer than `timeout`.
+    ///
+    /// Call it before the process exits, and not in an asynchronous task: it blocks the thread.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.0.as_ref().is_none_or(|records| records.core.flush(timeout))
     }
 
     /// Stops recording for good: stops probes and subscribers, and ends what is open as `sink-closed`.

@@ -49,7 +49,10 @@ where
     ) -> Self {
         let conn = layer.sink.is_enabled().then(|| ConnRef::of(&io)).flatten();
         let recorder = layer.sink.tls(conn.as_ref(), || sent_name(&name, &connector));
-        let record = HandshakeRecorder::begin(recorder, &layer.chains);
+        let mut record = HandshakeRecorder::begin(recorder, &layer.chains);
+        if let Some(record) = &mut record {
+            record.offers_http2 = connector.config().alpn_protocols.iter().any(|protocol| protocol == b"h2");
+        }
         let observation = record.as_ref().map(|record| &record.observation);
         let tap = HandshakeTap::new(TokioIo::new(io), observation.cloned());
         let connect = scope(observation, || connector.connect(name.clone(), tap).into_fallible());

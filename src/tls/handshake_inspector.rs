@@ -9,10 +9,10 @@
 //! one message of [`MAX_MESSAGE_BYTES`], and stops as soon as the peer turns on encryption or does not speak TLS at
 //! all.
 //!
-//! [`ServerHello`] has the parser of the messages that are read. The ClientHello is not read. What a client offers is
-//! known from its configuration; a server gets it from rustls, and of a relayed client `passing_handshake` has rustls
-//! parse it. Nor would the bytes identify the client (as a JA3
-//! fingerprint does): rustls sends the extensions in random order.
+//! [`ServerHello`] has the parser of the messages that are read. Of the ClientHello only the length is read. What a
+//! client offers is known from its configuration; a server gets it from rustls, and of a relayed client
+//! `passing_handshake` has rustls parse it. Nor would the bytes identify the client (as a JA3 fingerprint does): rustls
+//! sends the extensions in random order.
 
 use super::server_hello::ServerHello;
 #[cfg(feature = "relay")]
@@ -108,7 +108,17 @@ impl HandshakeInspector {
     /// Returns `true` if this side, a client, has sent the beginning of a ClientHello.
     #[cfg(feature = "relay")]
     pub(super) fn has_sent_client_hello(&self) -> bool {
-        self.sent.has_client_hello
+        self.sent.client_hello_len.is_some()
+    }
+
+    /// Returns the length of the first ClientHello in bytes, whichever side has sent it.
+    pub(super) fn client_hello_len(&self) -> Option<u16> {
+        self.sent.client_hello_len.or(self.received.client_hello_len)
+    }
+
+    /// Returns `true` if the server, whichever side it is, has sent a HelloRetryRequest.
+    pub(super) fn is_retried(&self) -> bool {
+        self.sent.has_sent_retry || self.received.has_sent_retry
     }
 
     /// Returns `true` if the server has turned on encryption, and this side, a client, has sent something encrypted:
@@ -160,8 +170,10 @@ struct Direction {
     alert: Option<AlertDescription>,
     /// Whether the other side has answered with a HelloRetryRequest, after which another ClientHello follows.
     is_retried: bool,
-    #[cfg(feature = "relay")]
-    has_client_hello: bool,
+    /// The length of the first ClientHello, with the header of the message.
+    client_hello_len: Option<u16>,
+    /// Whether this side has sent a HelloRetryRequest.
+    has_sent_retry: bool,
     /// The length of the first encrypted record, of TLS 1.3.
     #[cfg(feature = "relay")]
     first_encrypted_len: Option<usize>,
@@ -296,8 +308,13 @@ impl Direction {
     fn read_message(&mut self, message: &[u8]) {
         let Some((&[kind, ..], body)) = message.split_first_chunk::<MESSAGE_HEADER_LEN>() else { return };
         match kind.into() {
+            HandshakeType::ClientHello => {
+                let len = message_len(message).map_or(u16::MAX, |len| u16::try_from(len).unwrap_or(u16::MAX));
+                self.client_hello_len.get_or_insert(len);
+            }
             HandshakeType::ServerHello => {
                 self.server_hello = ServerHello::parse(body).or(self.server_hello.take());
+                self.has_sent_retry |= self.server_hello.as_ref().is_some_and(|hello| hello.is_retry);
             }
             HandshakeType::ServerKeyExchange => {
                 if let Some(hello) = &mut self.server_hello {
@@ -305,8 +322,6 @@ impl Direction {
                 }
             }
             HandshakeType::CertificateRequest => self.requested_certificate = true,
-            #[cfg(feature = "relay")]
-            HandshakeType::ClientHello => self.has_client_hello = true,
             _ => {}
         }
     }

@@ -21,6 +21,8 @@ use crate::{
 pub(crate) struct HandshakeRecorder {
     pub(crate) recorder: TlsRecorder,
     pub(crate) observation: Arc<HandshakeObservation>,
+    /// Whether this side, the client, offers HTTP/2.
+    pub(super) offers_http2: bool,
 }
 
 impl HandshakeRecorder {
@@ -29,13 +31,15 @@ impl HandshakeRecorder {
         recorder.is_on().then(|| HandshakeRecorder {
             recorder,
             observation: Arc::new(HandshakeObservation::new(chains.clone())),
+            offers_http2: false,
         })
     }
 
     /// Records a successful handshake. The tunnel's recorder is returned, since the tunnel goes on.
     pub(crate) fn established(self, connection: &CommonState) -> TlsRecorder {
-        let HandshakeRecorder { mut recorder, observation } = self;
-        recorder.established(negotiated(connection, &observation));
+        let HandshakeRecorder { mut recorder, observation, offers_http2 } = self;
+        recorder
+            .established(TlsFacts { offered_http2: offers_http2, ..negotiated(connection, &observation) });
         recorder
     }
 
@@ -67,9 +71,10 @@ impl HandshakeRecorder {
         reason: EndReason,
         describe: impl FnOnce(&HandshakeObservation) -> (FailureDetail, String),
     ) {
-        let HandshakeRecorder { recorder, observation } = self;
+        let HandshakeRecorder { recorder, observation, offers_http2 } = self;
         let (detail, alert) = describe(&observation);
-        recorder.failed(TlsFacts { alert: alert.into(), ..partial(&observation) }, detail, reason);
+        let facts = TlsFacts { alert: alert.into(), offered_http2: offers_http2, ..partial(&observation) };
+        recorder.failed(facts, detail, reason);
     }
 }
 
@@ -89,7 +94,7 @@ pub(super) fn negotiated(connection: &CommonState, observation: &HandshakeObserv
         negotiated_proto: connection.alpn_protocol().map(iana_names::protocol).unwrap_or_default(),
         did_resume: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         peer_certs,
-        ..TlsFacts::default()
+        ..observation.inspect(|inspector| client_hello_facts(inspector))
     }
 }
 
@@ -99,15 +104,24 @@ fn partial(observation: &HandshakeObservation) -> TlsFacts {
     TlsFacts { peer_certs, ..observation.inspect(|inspector| hello_facts(inspector)) }
 }
 
-/// Returns what the server chose in its unencrypted messages.
+/// Returns what is known of the ClientHello, and whether the server wanted another one.
+fn client_hello_facts(inspector: &HandshakeInspector) -> TlsFacts {
+    TlsFacts {
+        client_hello_len: inspector.client_hello_len().unwrap_or_default(),
+        hello_retry_request: inspector.is_retried(),
+        ..TlsFacts::default()
+    }
+}
+
+/// Returns what both sides said in their unencrypted messages.
 pub(super) fn hello_facts(inspector: &HandshakeInspector) -> TlsFacts {
-    let Some(hello) = inspector.server_hello() else { return TlsFacts::default() };
+    let Some(hello) = inspector.server_hello() else { return client_hello_facts(inspector) };
     TlsFacts {
         tls_version: iana_names::version(hello.version),
         cipher_suite: hello.cipher_suite.into(),
         key_exchange_group: hello.group.map(iana_names::group).unwrap_or_default(),
         negotiated_proto: hello.alpn.as_deref().map(iana_names::protocol).unwrap_or_default(),
-        ..TlsFacts::default()
+        ..client_hello_facts(inspector)
     }
 }
 

@@ -241,6 +241,9 @@ fn session(notes: &mut Line, tunnel: &TlsTunnelTrace) {
         notes.item(Style::Plain, suites::name(tunnel.cipher_suite));
     }
     notes.item(Style::Plain, &tunnel.key_exchange_group);
+    if tunnel.hello_retry_request {
+        notes.item(Style::Warn, "HelloRetryRequest");
+    }
     notes.item(Style::Plain, &tunnel.negotiated_proto);
 }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`summary`] prints for each host how many requests were made and failed, and percentiles of each phase: what fits a
-//! screen of a trace with thousands of requests.
+//! screen of a trace with thousands of requests. [`table`] lists requests to compare them, one row each.
 //!
 //! Any trace can be drawn, including those of the Go package. Text from the network (names, URLs, error texts) cannot
 //! control the terminal: control characters are printed as escapes.
@@ -25,6 +25,7 @@ mod request;
 mod style;
 mod suites;
 mod summary;
+mod table;
 mod unattributed;
 
 use std::{collections::HashMap, fmt, iter};
@@ -33,6 +34,7 @@ use self::block::Block;
 use self::renderer::Renderer;
 use self::style::{Line, Palette, Style};
 pub use self::summary::{Summary, summary};
+pub use self::table::{Table, table};
 use crate::graph::TraceGraph;
 use crate::readable;
 use crate::record::{Dropped, NetTrace};

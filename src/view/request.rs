@@ -6,7 +6,7 @@ use super::grpc;
 use super::style::{Line, Style};
 use crate::graph::{ConnSource, TraceGraph};
 use crate::readable;
-use crate::record::{Attempt, Failure, HttpReqTrace, TcpConnTrace};
+use crate::record::{Attempt, Failure, HttpReqTrace, PoolWait, TcpConnTrace, WaitBreakdown};
 
 /// Returns the block of the request with this graph. `hop` is the number of redirects that led to it.
 pub(super) fn block(graph: &TraceGraph<'_>, at: usize, hop: usize, headers: bool) -> Block {
@@ -83,7 +83,7 @@ fn body_end(graph: &TraceGraph<'_>, request: &HttpReqTrace) -> Option<i64> {
     ops.filter(|op| op.data_len > 0).filter_map(|op| graph.times.at(op.return_at)).max()
 }
 
-fn ending(request: &HttpReqTrace) -> Ending<'_> {
+pub(super) fn ending(request: &HttpReqTrace) -> Ending<'_> {
     Ending {
         reason: request.end_reason.as_ref(),
         failure: request.failure.as_ref(),
@@ -177,6 +177,9 @@ fn blocked_row(graph: &TraceGraph<'_>, request: &HttpReqTrace, own: &[Row], span
     } else if own.is_empty() {
         row.notes.push(Style::Plain, "waiting for a connection");
     }
+    if request.pool.as_ref().is_some_and(|checkout| checkout.waited_for == Some(PoolWait::Limit)) {
+        row.notes.item(Style::Warn, "as many as the limit allows are in use");
+    }
     Some(row)
 }
 
@@ -256,8 +259,21 @@ fn exchange_rows(graph: &TraceGraph<'_>, request: usize, own: &[Row], span: &Tim
             last.notes.item(Style::Warn, "still running");
         }
     }
-    rows.splice(after_wait..after_wait, made_rows);
+    rows.splice(after_wait..after_wait, kernel_row(graph, request).into_iter().chain(made_rows));
     rows
+}
+
+/// Returns the row of how the wait divides, according to the kernel's time stamps.
+fn kernel_row(graph: &TraceGraph<'_>, request: &HttpReqTrace) -> Option<Row> {
+    let WaitBreakdown { own_stack, network, server, read_delay, .. } = request.wait_breakdown(graph.trace)?;
+    let mut row = Row::part("kernel", Style::Dim, None, None);
+    let parts =
+        [("own stack", own_stack), ("network", network), ("server", server), ("read late", read_delay)];
+    for (name, time) in parts {
+        let nanos = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        row.notes.item(Style::Plain, format!("{name} {}", readable::duration(nanos, graph.times.coarse)));
+    }
+    Some(row)
 }
 
 /// Returns a row for each request that was made while this one was answered.
@@ -311,12 +327,8 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &TimeSpan, hop: usiz
     title.push(Style::Strong, &request.req_method);
     title.word(Style::Strong, &request.req_url);
     if request.resp_status_code != 0 {
-        let style = match request.resp_status_code {
-            200..=299 => Style::Good,
-            400.. => Style::Bad,
-            _ => Style::Warn,
-        };
-        title.item(style, readable::status(request.resp_status_code));
+        let code = request.resp_status_code;
+        title.item(status_style(code), readable::status(code));
     }
     if let Some(code) = request.grpc_status {
         let style = if code == 0 { Style::Good } else { Style::Bad };
@@ -327,6 +339,14 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &TimeSpan, hop: usiz
         title.item(Style::Warn, "still running");
     }
     title
+}
+
+pub(super) fn status_style(code: u16) -> Style {
+    match code {
+        200..=299 => Style::Good,
+        400.. => Style::Bad,
+        _ => Style::Warn,
+    }
 }
 
 fn facts(graph: &TraceGraph<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line {
@@ -372,7 +392,8 @@ fn facts(graph: &TraceGraph<'_>, at: usize, conn: Option<&TcpConnTrace>) -> Line
     facts
 }
 
-fn version(request: &HttpReqTrace) -> String {
+/// Returns the version of HTTP, such as `HTTP/1.1`.
+pub(super) fn version(request: &HttpReqTrace) -> String {
     match (request.proto_major, request.proto_minor) {
         (major @ 2.., 0) => format!("HTTP/{major}"),
         (major, minor) => format!("HTTP/{major}.{minor}"),
@@ -431,10 +452,29 @@ fn remarks(graph: &TraceGraph<'_>, request: &HttpReqTrace, ending: &Ending<'_>) 
         }
         remarks.push(line);
     }
+    remarks.extend(resent(graph, request));
+    if !request.grpc_message.is_empty() {
+        let mut line = Line::default();
+        line.push(Style::Bad, "the server said:");
+        line.word(Style::Plain, &request.grpc_message);
+        remarks.push(line);
+    }
+    if ending.is_failure() {
+        remarks.push(ending.remark());
+    }
+    remarks
+}
+
+/// Returns a line for each connection on which the request was tried before it was sent again.
+pub(super) fn resent<'i>(
+    graph: &'i TraceGraph<'_>,
+    request: &'i HttpReqTrace,
+) -> impl Iterator<Item = Line> + 'i {
     let is_refused =
         |attempt: &Attempt| matches!(attempt.failure, Some(Failure::Http2StreamReset | Failure::Http2Goaway));
     let before = request.attempts.split_last().map_or(&[][..], |(_, before)| before);
-    for attempt in before.iter().filter(|it| it.tcp_conn != request.tcp_conn || is_refused(it)) {
+    let resent = before.iter().filter(move |it| it.tcp_conn != request.tcp_conn || is_refused(it));
+    resent.map(move |attempt| {
         let mut line = Line::default();
         line.push(Style::Warn, "sent again: ");
         let is_refused = is_refused(attempt);
@@ -449,16 +489,6 @@ fn remarks(graph: &TraceGraph<'_>, request: &HttpReqTrace, ending: &Ending<'_>) 
         if let Some(failure) = &attempt.failure {
             line.item(Style::Bad, format!("✗ {failure}"));
         }
-        remarks.push(line);
-    }
-    if !request.grpc_message.is_empty() {
-        let mut line = Line::default();
-        line.push(Style::Bad, "the server said:");
-        line.word(Style::Plain, &request.grpc_message);
-        remarks.push(line);
-    }
-    if ending.is_failure() {
-        remarks.push(ending.remark());
-    }
-    remarks
+        line
+    })
 }

@@ -120,6 +120,14 @@ impl Line {
         self.push(style, text);
     }
 
+    /// Appends another line, separated by ` · `.
+    pub(super) fn append_item(&mut self, other: &Line) {
+        if !self.is_empty() && !other.is_empty() {
+            self.push(Style::Dim, " · ");
+        }
+        self.0.extend(other.0.iter().cloned());
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

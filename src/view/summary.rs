@@ -4,7 +4,7 @@ use super::style::{Line, Palette, Style};
 use crate::{
     graph::{self, TraceGraph},
     readable,
-    record::{EndReason, Failure, HttpReqTrace, NetTrace, Text, Timestamp, Timings},
+    record::{EndReason, Failure, Histogram, HostTraffic, HttpReqTrace, NetTrace, Text, Timestamp, Timings},
 };
 use std::{
     cmp::Reverse,
@@ -56,12 +56,19 @@ struct Host {
     requests: usize,
     failures: BTreeMap<String, usize>,
     server_errors: usize,
-    /// The durations of each phase that requests had, in nanoseconds.
-    phases: [Vec<u64>; Timings::PHASES.len()],
+    /// The durations of each phase that requests had.
+    phases: [Vec<Duration>; Timings::PHASES.len()],
     conns: usize,
     with_conn: usize,
     resets: usize,
     certificate_until: Option<Timestamp>,
+}
+
+/// A duration, or the upper bound of durations, and how many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Duration {
+    nanos: u64,
+    count: u64,
 }
 
 fn hosts(graph: &TraceGraph<'_>) -> Vec<Host> {
@@ -69,6 +76,14 @@ fn hosts(graph: &TraceGraph<'_>) -> Vec<Host> {
     let mut hosts: Vec<Host> = Vec::new();
     let mut places: HashMap<Text, usize> = HashMap::new();
     let (mut host_of_conn, mut host_of_tunnel) = (HashMap::new(), HashMap::new());
+    for traffic in trace.dropped.iter().flat_map(|dropped| &dropped.by_host) {
+        let place = *places.entry(traffic.host.clone()).or_insert_with_key(|name| {
+            let name = if name.is_empty() { OTHER_HOSTS } else { name.clone() };
+            hosts.push(Host { name, ..Host::default() });
+            hosts.len() - 1
+        });
+        hosts[place].add_evicted(traffic);
+    }
     for request in trace.http_requests.iter().filter(|request| !graph.is_connect(request)) {
         let name = graph::host_of(request);
         let place = *places.entry(name).or_insert_with_key(|name| {
@@ -117,7 +132,25 @@ impl Host {
         }
         self.server_errors += usize::from(request.resp_status_code >= 500);
         for (durations, time) in self.phases.iter_mut().zip(timings.phases()) {
-            durations.extend(time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
+            let nanos = time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            durations.extend(nanos.map(|nanos| Duration { nanos, count: 1 }));
+        }
+    }
+
+    /// Adds requests whose records were evicted.
+    fn add_evicted(&mut self, traffic: &HostTraffic) {
+        // A trace that was read may have any numbers, whose sums must not overflow.
+        let number = |count: u64| usize::try_from(count.min(1 << 40)).unwrap_or(usize::MAX >> 16);
+        self.requests += number(traffic.requests);
+        self.server_errors += number(traffic.server_errors);
+        for (code, count) in &traffic.failures {
+            *self.failures.entry(readable::shortened(code).into_owned()).or_default() += number(*count);
+        }
+        self.conns += number(traffic.new_conns);
+        self.with_conn += number(traffic.new_conns) + number(traffic.reused_conns);
+        for (name, durations) in Timings::PHASES.iter().zip(&mut self.phases) {
+            let buckets = traffic.phases.get(name).into_iter().flat_map(Histogram::buckets);
+            durations.extend(buckets.map(|bucket| Duration { nanos: bucket.below_ns, count: bucket.count }));
         }
     }
 
@@ -170,6 +203,9 @@ impl Host {
     }
 }
 
+/// The name of the hosts that a sink does not count separately.
+const OTHER_HOSTS: Text = Text::from_static("other hosts");
+
 /// The maximum number of hosts that are printed.
 const MAX_HOSTS: usize = 12;
 /// The maximum number of codes of failures that are printed for a host.
@@ -217,11 +253,12 @@ impl fmt::Display for Summary {
 
 /// Prints a table with a row for each phase and a column for each percentile.
 fn print_phases(f: &mut fmt::Formatter<'_>, palette: Palette, host: &Host, coarse: bool) -> fmt::Result {
-    const PERCENTILES: [usize; 3] = [50, 90, 99];
+    const PERCENTILES: [u64; 3] = [50, 90, 99];
     if host.phases.iter().all(Vec::is_empty) {
         return Ok(());
     }
-    palette.write(f, Style::Dim, "              p50       p90       p99   requests\n")?;
+    palette.write(f, Style::Dim, "              p50       p90       p99   requests")?;
+    writeln!(f)?;
     for (name, durations) in
         Timings::PHASES.iter().zip(&host.phases).filter(|(_, durations)| !durations.is_empty())
     {
@@ -232,15 +269,24 @@ fn print_phases(f: &mut fmt::Formatter<'_>, palette: Palette, host: &Host, coars
             write!(f, "{:>width$}", "", width = 10_usize.saturating_sub(text.chars().count()))?;
             palette.write(f, Style::Plain, &text)?;
         }
-        writeln!(f, "{:>11}", durations.len())?;
+        writeln!(f, "{:>11}", total(durations))?;
     }
     Ok(())
 }
 
-/// Returns the smallest value that is not smaller than `percentile` percent of the values, which are sorted.
-fn at_percentile(sorted: &[u64], percentile: usize) -> u64 {
-    let rank = (sorted.len() * percentile).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
+fn total(durations: &[Duration]) -> u64 {
+    durations.iter().map(|duration| duration.count).sum()
+}
+
+/// Returns the smallest duration that is not smaller than `percentile` percent of the durations, which are sorted.
+fn at_percentile(sorted: &[Duration], percentile: u64) -> u64 {
+    let rank = (u128::from(total(sorted)) * u128::from(percentile)).div_ceil(100).max(1);
+    let mut seen = 0;
+    let found = sorted.iter().find(|duration| {
+        seen += u128::from(duration.count);
+        seen >= rank
+    });
+    found.map_or(0, |duration| duration.nanos)
 }
 
 #[cfg(test)]
@@ -249,13 +295,16 @@ mod tests {
 
     #[test]
     fn percentiles_are_values_that_occurred() {
-        let hundred: Vec<u64> = (1..=100).collect();
+        let once = |nanos| Duration { nanos, count: 1 };
+        let hundred: Vec<_> = (1..=100).map(once).collect();
         assert_eq!(
             [50, 90, 99, 100].map(|percentile| at_percentile(&hundred, percentile)),
             [50, 90, 99, 100]
         );
-        assert_eq!([50, 90, 99].map(|percentile| at_percentile(&[7], percentile)), [7, 7, 7]);
-        assert_eq!([50, 99].map(|percentile| at_percentile(&[1, 2], percentile)), [1, 2]);
+        assert_eq!([50, 90, 99].map(|percentile| at_percentile(&[once(7)], percentile)), [7, 7, 7]);
+        assert_eq!([50, 99].map(|percentile| at_percentile(&[once(1), once(2)], percentile)), [1, 2]);
+        let evicted = [Duration { nanos: 1, count: 98 }, once(2), Duration { nanos: 3, count: 1 }];
+        assert_eq!([50, 98, 99, 100].map(|percentile| at_percentile(&evicted, percentile)), [1, 1, 2, 3]);
         assert_eq!(at_percentile(&[], 50), 0);
     }
 }

@@ -49,6 +49,18 @@ fn a_response_is_a_success() {
     exits_with(&run(["get", &server.addr().to_string()]), 0);
 }
 
+/// The kernel's time stamps divide the time in which the command waited for the server.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_wait_for_a_response_is_divided() {
+    let server = Server::answering(HELLO);
+    let (output, trace) = traced(&url(&server, "/"), &["--precise"]);
+    let times = trace.tcp_conns[0].kernel_times.as_deref().expect("all connections are sampled");
+    assert_eq!(times.writes.last().map(|write| write.sent_bytes), Some(trace.tcp_conns[0].total_sent_bytes));
+    // The kernel may begin to stamp what it receives a moment after the first socket has asked for that.
+    assert_eq!(output.stderr.contains("own stack"), !times.reads.is_empty(), "{}", output.stderr);
+}
+
 #[test]
 fn an_error_status_is_a_success() {
     let server = Server::answering(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 3\r\n\r\nno\n");

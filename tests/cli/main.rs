@@ -3,6 +3,7 @@
 #![cfg(feature = "cli")]
 
 mod demo;
+mod doctor;
 mod explain;
 mod get;
 mod interrupt;
@@ -25,11 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns the command without a terminal, and without the environment variables that choose colours and language.
 fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nettrace"));
+    let mut command = without_terminal(Command::new(env!("CARGO_BIN_EXE_nettrace")));
+    command.args(args);
+    command
+}
+
+fn without_terminal(mut command: Command) -> Command {
     for name in ["COLUMNS", "NO_COLOR", "LC_ALL", "LC_CTYPE", "LANG", "TERM"] {
         command.env_remove(name);
     }
-    command.args(args);
     command
 }
 
@@ -109,7 +114,8 @@ fn endless_data_is_rejected() {
 
 #[test]
 fn help_and_version_are_printed() {
-    for args in [&["--help"][..], &["get", "--help"], &["show", "--help"], &["demo", "--help"]] {
+    let subcommands = ["get", "doctor", "show", "explain", "diff", "demo"];
+    for args in subcommands.map(|name| vec![name, "--help"]).into_iter().chain([vec!["--help"]]) {
         let output = run(args);
         exits_with(&output, 0);
         assert!(output.stdout.contains("Usage: nettrace"), "{}", output.stdout);

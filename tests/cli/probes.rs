@@ -11,7 +11,7 @@ use test_support::{
 };
 
 /// Runs the command without `capabilities`, such as `-net_admin,-net_raw`.
-fn run_without(capabilities: &str, args: &[&str]) -> process::Output {
+pub(crate) fn run_without(capabilities: &str, args: &[&str]) -> process::Output {
     let nettrace = command(args);
     let mut setpriv = Command::new("setpriv");
     setpriv.arg(format!("--bounding-set={capabilities}")).arg(nettrace.get_program()).args(args);

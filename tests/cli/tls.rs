@@ -25,7 +25,7 @@ pub(crate) fn site() -> Site {
 }
 
 /// Starts the same server with the certificate `leaf`.
-fn site_of(leaf: &Leaf, authority: &str) -> Site {
+pub(crate) fn site_of(leaf: &Leaf, authority: &str) -> Site {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, pem: &str| {
         let file = directory.path().join(name);

@@ -11,6 +11,7 @@ mod layers;
 mod limits;
 mod names;
 mod pool;
+mod pool_checkout;
 mod redirects;
 mod runtime;
 mod service;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use nettrace::resolve::StubResolver;
+use nettrace::resolve::{IpStrategy, StubResolver};
 
 use crate::{client, read};
 use test_support::dns::{ClosedPort, DnsServer};
@@ -77,4 +77,23 @@ async fn connections_use_the_given_source_address() {
     assert_eq!(trace.dials[0].source_ip, "127.0.0.42");
     // The source address does not apply to queries to a nameserver on the loopback interface.
     assert!(nameserver.queries().iter().all(|query| query.from.ip() == Ipv4Addr::LOCALHOST));
+}
+
+#[tokio::test]
+async fn one_address_family_can_be_chosen() {
+    let web = web();
+    for (strategy, asked, tried) in [
+        (IpStrategy::Ipv4Only, &["web.test A"][..], "127.0.0.1"),
+        (IpStrategy::Ipv6Only, &["web.test AAAA"], "::1"),
+    ] {
+        let nameserver = DnsServer::answering(&["127.0.0.1", "::1"]).await;
+        let (client, sink) = client(|builder| builder.ip_strategy(strategy).nameservers([nameserver.addr()]));
+        let response = client.get(url(&web)).await;
+        // The server listens on its IPv4 address only.
+        assert_eq!(response.is_ok(), tried == "127.0.0.1", "{response:?}");
+        assert_eq!(nameserver.questions(), asked);
+        let trace = sink.snapshot("");
+        let tuples: Vec<_> = trace.tcp_conns.iter().map(|conn| conn.addr_tuple.dst_ip.as_str()).collect();
+        assert_eq!(tuples, [tried]);
+    }
 }

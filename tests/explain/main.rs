@@ -1,7 +1,11 @@
 //! Causes of real failures, and none where nothing went wrong.
 #![cfg(all(feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 
+mod alpn;
+mod close_notify;
 mod dns;
+#[cfg(feature = "aws-lc-rs")]
+mod ech;
 mod growth;
 mod healthy;
 mod http;
@@ -13,6 +17,7 @@ mod pool;
 mod process;
 mod proxy;
 mod server;
+mod stream_limit;
 #[cfg(target_os = "linux")]
 mod tcp;
 mod tls;

@@ -26,6 +26,7 @@ async fn a_request_that_waits_until_another_one_has_ended() {
     assert_eq!((root.severity, root.about.as_str()), (Severity::Degraded, "127.0.0.1"));
     let ended = root.evidence.iter().find(|evidence| evidence.field == "endAt").unwrap();
     assert_eq!(ended.record, trace.http_requests[0].trace_id);
+    assert_eq!(quoted(&root, "pool.waitedFor"), "limit");
 }
 
 #[tokio::test]
@@ -44,6 +45,7 @@ async fn a_request_that_waits_in_vain() {
     assert_eq!(root.severity, Severity::Failure);
     let holds = root.evidence.iter().find(|evidence| evidence.field == "connAcquiredAt").unwrap();
     assert_eq!(holds.record, trace.http_requests[0].trace_id);
+    assert_eq!(quoted(&root, "pool.waitedFor"), "limit");
 }
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
@@ -78,7 +80,7 @@ async fn connections_that_serve_one_request_each() {
     type Configure = fn(ClientBuilder) -> ClientBuilder;
     let cases: [(bool, Configure, &str); 3] = [
         (true, |builder| builder, "asks for it (Connection: close)"),
-        (false, |builder| builder.keep_alive(false), "this side closes them"),
+        (false, |builder| builder.keep_alive(false), "the client is configured not to reuse connections"),
         (false, |builder| builder.max_idle_conns(0), "the pool closes them"),
     ];
     for (server_closes, configure, why) in cases {

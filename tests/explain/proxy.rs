@@ -150,7 +150,7 @@ async fn a_tunnel_that_takes_longer_than_the_others() {
     let target = web.addr();
     let server = Server::start(async move |mut conn| {
         if conn.read_head().await?.starts_with("CONNECT slow.test") {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         conn.write(b"HTTP/1.1 200 OK\r\n\r\n").await?;
         let mut server = tokio::net::TcpStream::connect(target).await?;

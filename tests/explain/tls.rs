@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ServerConfig, server::NoServerSessionStorage, version
 use std::{sync::Arc, time::Duration};
 use test_support::{
     dns::DnsServer,
-    lab::{Hook, Pair},
+    lab::{Delay, Hook, Pair, Routed},
     pki::{self, Authority},
     raw::Server,
     require::require_lab,
@@ -314,6 +314,33 @@ fn a_hello_that_is_longer_than_a_segment_and_lost() {
     });
     let root = root(&trace, "tls_large_hello_dropped");
     assert_eq!((quoted(&root, "tcpInfo.sndMss"), root.about.as_str()), ("148", "10.9.0.2"));
+    assert!(quoted(&root, "clientHelloLen").parse::<usize>().unwrap() > 148, "{root}");
+}
+
+/// A round trip takes 20 ms.
+#[test]
+fn a_server_that_wants_another_hello() {
+    require_lab!();
+    let authority = authority();
+    let leaf = authority.issue(&["10.9.2.2"]);
+    let cases = [(leaf.server_that_retries(), true), (leaf.server_with(&[&version::TLS13], None), false)];
+    for (config, is_retried) in cases {
+        let net = Routed::with_delay(Delay::All(Duration::from_millis(10)));
+        let _web = Web::on(net.server.listen("10.9.2.2:443"), Some(config), async |_| reply("hello"));
+        let sink = TraceSink::new();
+        let trace = net.client.block_on(async {
+            let client = client(&sink).roots(roots(&authority)).build().unwrap();
+            trace_of(&sink, &client, "https://10.9.2.2/").await
+        });
+        assert_eq!(trace.tls_tunnels[0].hello_retry_request, is_retried);
+        if is_retried {
+            let root = root(&trace, "tls_hello_retry");
+            assert_eq!((root.about.as_str(), root.severity), ("10.9.2.2", Severity::Degraded));
+            assert_eq!(quoted(&root, "keyExchangeGroup"), "secp384r1");
+        } else {
+            assert!(explained(&trace).is_empty(), "{}", explained(&trace));
+        }
+    }
 }
 
 /// The second request begins a dial, and then takes the connection of the first one. Its dial is given up in the end.

@@ -5,11 +5,13 @@
 
 mod budget;
 mod certificates;
+mod explained;
 // Not in the support package: it would have to switch on features of nettrace, in every build of the tests.
 #[path = "../sink/mock.rs"]
 mod mock;
 mod names;
 mod operations;
+mod recorder;
 mod texts;
 mod wire;
 

@@ -21,7 +21,7 @@ fn connections_with_many_operations_are_bounded() {
             }
         },
         |trace| {
-            let dropped = trace.dropped.unwrap();
+            let dropped = trace.dropped.as_ref().unwrap();
             assert_eq!(trace.tcp_conns.len() as u64 + dropped.tcp_conns, 1_700);
             assert_eq!(trace.tcp_conns.len() as u64, 1_700 - dropped.dials);
             for conn in &trace.tcp_conns {

@@ -293,7 +293,7 @@ fn requests_in_flight_are_kept_until_they_end() {
             mock::fetch(sink, None).await;
         },
         |trace| {
-            assert!(trace.dropped.unwrap().http_requests > 1_000);
+            assert!(trace.dropped.as_ref().unwrap().http_requests > 1_000);
         },
     );
 }

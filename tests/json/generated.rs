@@ -1,11 +1,12 @@
 //! Random documents, generated from the JSON schema.
 
 use nettrace::{
-    record::{Failure, NetTrace, RequestFilter},
+    record::{Failure, Histogram, NetTrace, RequestFilter},
     view,
 };
 use proptest::{prelude::*, string::string_regex};
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 use super::{assert_valid, schema};
 
@@ -53,6 +54,7 @@ proptest! {
         let trace: NetTrace = serde_json::from_value(json).unwrap();
         let requests: Vec<_> = trace.http_requests.iter().map(|request| &request.trace_id).collect();
         let _ = view::summary(&trace).to_string();
+        let _ = view::table(&trace).to_string();
         let failed = RequestFilter::new().failed(true).slowest_first(true);
         prop_assert!(trace.requests(&failed).iter().all(|request| requests.contains(&&request.trace_id)));
         prop_assert!(trace.select(&failed).http_requests.iter().all(|request| trace.http_requests.contains(request)));
@@ -101,6 +103,12 @@ fn value(schema: &Value, part: &Value, required: bool) -> BoxedStrategy<Value> {
         "string" => if required { "\\PC{0,6}" } else { "\\PC{1,6}" }.prop_map(Value::from).boxed(),
         other => unreachable!("{other}"),
     }
+}
+
+fn histogram(micros: &[u32]) -> Value {
+    let mut histogram = Histogram::default();
+    micros.iter().for_each(|micros| histogram.add(Duration::from_micros((*micros).into())));
+    serde_json::to_value(histogram).unwrap()
 }
 
 fn object(schema: &Value, part: &Value) -> BoxedStrategy<Value> {
@@ -164,6 +172,11 @@ fn definition(schema: &Value, name: &str, required: bool, reference: &Value) -> 
                 "0x10000",
             ];
             prop::sample::subsequence(flags.to_vec(), 0..=8).prop_map(|flags| flags.join("|")).boxed()
+        }
+        // Its buckets have fixed bounds.
+        "Histogram" => {
+            let durations = prop::collection::vec(any::<u32>(), 1..9);
+            return durations.prop_map(|durations| histogram(&durations)).boxed();
         }
         "TruncatedFields" => {
             let fields = prop::collection::btree_map("[a-zA-Z]{1,8}", 1..u64::MAX, 1..3);

@@ -20,9 +20,10 @@ use test_support::check;
 use test_support::lab::{Delay, Hook, Ns, Routed, Site};
 use test_support::require::{require_lab, skip};
 
-/// Returns a network with a delay, without which errors arrive during `connect`: the kernel treats those differently.
+/// Returns a network whose delay makes errors arrive after `connect` has returned, also on a busy machine: the kernel
+/// treats earlier ones differently.
 fn net() -> Routed {
-    Routed::with_delay(Delay::All(Duration::from_millis(1)))
+    Routed::with_delay(Delay::All(Duration::from_millis(25)))
 }
 
 fn sink() -> TraceSink {

@@ -7,6 +7,8 @@ mod conntrack;
 mod icmp;
 #[cfg(feature = "tcp-info")]
 mod tcp_info;
+#[cfg(all(feature = "timestamping", feature = "server"))]
+mod timestamping;
 
 /// Returns the waterfall of the trace on one line, with single spaces.
 #[cfg(feature = "tcp-info")]

@@ -1,21 +1,26 @@
 //! Tests readings of `TCP_INFO` against ss(8).
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nettrace::client::HttpVersion;
 use nettrace::connect::TcpConnector;
 use nettrace::linux::TcpInfoProbe;
-use nettrace::record::{TcpConnTrace, TcpInfo, TcpInfoEvent, TcpInfoState};
-use nettrace::{ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink};
+use nettrace::record::{TcpConnTrace, TcpInfo, TcpInfoEvent, TcpInfoState, Timestamp};
+use nettrace::request::{OnConnection, TraceRequestLayer};
+use nettrace::{Client, ConnRef, Probe, ProbeEvent, ProbeSocket, TraceSink};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::drawn;
 use test_support::check;
 use test_support::lab::{Delay, Hook, Ns, Pair, Routed};
 use test_support::require::{require_lab, require_tool};
+use test_support::web::Web;
 
 fn sink() -> TraceSink {
     TraceSink::builder().probe(TcpInfoProbe::new()).build()
@@ -236,4 +241,58 @@ async fn without_the_probe_there_are_no_readings() {
     drop(TcpConnector::new(&sink).connect(listener.local_addr().unwrap()).await.unwrap());
     let conn = only_conn(&sink);
     assert!(conn.tcp_info.is_empty() && conn.icmp_error.is_none());
+}
+
+/// Each request that fails on a kept connection is a reason to look at it. The latest four readings are kept.
+#[tokio::test]
+async fn requests_that_fail_on_an_open_connection() {
+    let web = Web::start(async |_| std::future::pending().await);
+    let sink = sink();
+    let client = Client::builder(&sink).http_version(HttpVersion::Http2Only);
+    let client = client.timeout(Duration::from_millis(20)).build().unwrap();
+    for _ in 0..6 {
+        client.get(web.url("/")).await.unwrap_err();
+    }
+    let (open, ends) = {
+        let trace = sink.snapshot("");
+        let ends: Vec<_> = trace.http_requests.iter().map(|request| request.end_at).collect();
+        (trace.tcp_conns[0].clone(), ends)
+    };
+    assert_eq!((ends.len(), open.end_reason.is_none()), (6, true));
+    let failed = TcpInfoEvent::RequestFailed;
+    assert_eq!(
+        events(&open),
+        [TcpInfoEvent::Connected, failed.clone(), failed.clone(), failed.clone(), failed.clone()]
+    );
+    // Each was taken after the end of its request, and before that of the next.
+    let is_in_order = |earlier: Timestamp, later: Timestamp| earlier.since(later) == Some(Duration::ZERO);
+    for (info, end) in open.tcp_info[1..].iter().zip(&ends[2..]) {
+        assert!(is_in_order(*end, info.at), "{:?} is before {end:?}", info.at);
+    }
+    for (info, next) in open.tcp_info[1..].iter().zip(&ends[3..]) {
+        assert!(is_in_order(info.at, *next), "{:?} is after {next:?}", info.at);
+    }
+    client.close().await;
+    assert_eq!(events(&only_conn(&sink)).last(), Some(&TcpInfoEvent::Closing));
+}
+
+/// After the stream was replaced, its old socket is not looked at: its descriptor may belong to something else.
+#[tokio::test]
+async fn a_socket_that_was_taken_out_is_not_looked_at() {
+    type Response = Result<http::Response<String>, io::Error>;
+    let web = Web::start(async |_| std::future::pending().await);
+    for is_replaced in [false, true] {
+        let sink = sink();
+        let mut stream = TcpConnector::new(&sink).connect(web.addr()).await.unwrap();
+        if is_replaced {
+            stream.get_mut();
+        }
+        let conn = ConnRef::of(&stream);
+        let client = OnConnection::new(conn, service_fn(async |_| std::future::pending::<Response>().await));
+        let client = TraceRequestLayer::new(&sink).layer(client);
+        let request = http::Request::get(web.url("/")).body(String::new()).unwrap();
+        timeout(Duration::from_millis(20), client.oneshot(request)).await.unwrap_err();
+        let looks = sink.snapshot("").tcp_conns[0].tcp_info.len();
+        assert_eq!(looks, if is_replaced { 1 } else { 2 }, "the handshake, and the request");
+    }
 }

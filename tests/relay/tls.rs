@@ -159,15 +159,7 @@ async fn a_client_that_does_not_trust_the_server_is_seen_to_refuse() {
 #[tokio::test]
 async fn a_hello_retry_is_followed_to_the_end() {
     let authority = Authority::new("nettrace test CA");
-    let mut provider = (*provider()).clone();
-    provider.kx_groups = vec![rustls::crypto::ring::kx_group::SECP384R1];
-    let leaf = authority.issue(&["web.test"]);
-    let config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(leaf.chain.clone(), leaf.key_der())
-        .unwrap();
+    let config = authority.issue(&["web.test"]).server_that_retries();
     let sink = TraceSink::new();
     let server = echo(Arc::new(config), b"");
     let relay = Relay::start(&sink, server.addr()).await.unwrap();
@@ -182,6 +174,7 @@ async fn a_hello_retry_is_followed_to_the_end() {
     let tunnel = only_tunnel(&trace);
     assert_eq!((&*tunnel.key_exchange_group, &tunnel.failure), ("secp384r1", &None));
     assert_eq!(tunnel.tls_version, "TLSv1.3");
+    assert!(tunnel.hello_retry_request && tunnel.client_hello_len.is_some());
 }
 
 /// As a MySQL client may do it.

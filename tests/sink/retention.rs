@@ -2,7 +2,7 @@
 //! are counted.
 
 use nettrace::{
-    NetTrace, RequestHandle, Retention, TraceSink,
+    NetTrace, RequestHandle, Retention, SliceFilter, TraceSink,
     record::{Dropped, HttpReqTrace},
 };
 
@@ -12,12 +12,13 @@ use test_support::{check, history::records};
 /// The number of records that may be dropped at a time.
 const CHUNK: usize = 32;
 
+/// Returns a sink that keeps no request longer than others: see `kept.rs`.
 fn bounded(retention: Retention) -> TraceSink {
-    TraceSink::builder().retention(retention).build()
+    TraceSink::builder().retention(retention.keep(SliceFilter::none())).build()
 }
 
 fn dropped(trace: &NetTrace) -> Dropped {
-    trace.dropped.unwrap_or_default()
+    trace.dropped.clone().unwrap_or_default()
 }
 
 fn number(request: &HttpReqTrace) -> u64 {

@@ -127,11 +127,12 @@ async fn a_ca_certificate_of_a_server_fails_the_handshake() {
 #[tokio::test]
 async fn parameters_after_a_hello_retry_request_are_recorded() {
     let stranger = Authority::new("somebody");
-    let config = only_secp384r1(&stranger.issue(&["web.test"]));
+    let config = stranger.issue(&["web.test"]).server_that_retries();
     let client = TestClient::new();
     refused(&client.builder().build(), serve_tls_echo(config).await).await;
     let tunnel = client.tunnel();
     assert_eq!((tunnel.tls_version.as_str(), tunnel.key_exchange_group.as_str()), ("TLSv1.3", "secp384r1"));
+    assert!(tunnel.hello_retry_request && tunnel.client_hello_len.is_some_and(|len| len.get() > 100));
 }
 
 #[tokio::test]
@@ -252,7 +253,7 @@ async fn a_dropped_handshake_is_cancelled() {
 #[tokio::test]
 async fn a_handshake_dropped_after_the_servers_choice_records_it() {
     let client = TestClient::new();
-    let server = serve_tls_echo(only_secp384r1(&client.authority.issue(&["web.test"]))).await;
+    let server = serve_tls_echo(client.authority.issue(&["web.test"]).server_that_retries()).await;
     let (second_hello, hello_received) = oneshot::channel();
     let second_hello = std::sync::Mutex::new(Some(second_hello));
     // Forwards the server's HelloRetryRequest, but nothing after the client's second hello.
@@ -324,16 +325,4 @@ async fn a_required_client_certificate_fails_the_tls13_tunnel() {
         );
         assert_eq!((tunnel.tls_version.as_str(), tunnel.peer_certs.len()), ("TLSv1.3", 2));
     }
-}
-
-/// Returns a server configuration with only secp384r1, for which the client sends no key share in its first hello.
-fn only_secp384r1(leaf: &pki::Leaf) -> rustls::ServerConfig {
-    let mut provider = (*pki::provider()).clone();
-    provider.kx_groups.retain(|group| group.name() == rustls::NamedGroup::secp384r1);
-    rustls::ServerConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(leaf.chain.clone(), leaf.key_der())
-        .unwrap()
 }

@@ -35,6 +35,27 @@ fn what_the_kernel_says_of_a_connection() {
 }
 
 #[test]
+fn how_a_wait_divides() {
+    let [dial, mut conn] = dial("10.0.0.1", "", 1);
+    conn["kernelTimes"] = json!({
+        "writes": [{"sentBytes": 5, "writtenAt": "+10.1ms", "sentAt": "+10.5ms", "ackedAt": "+22.5ms"}],
+        "reads": [{"recvBytes": 0, "receivedAt": "+322.5ms", "readAt": "+330ms"}],
+    });
+    let mut request = get("r", "10.0.0.1", 6);
+    request["reqBodyEndAt"] = json!("+10ms");
+    for field in ["respRecvAt", "respBodyEndAt", "endAt"] {
+        request[field] = json!("+330.2ms");
+    }
+    let drawing = drawn([[dial, conn.clone()]], [request.clone()]);
+    let block = block(&drawing, "GET http://h/r · 200 OK");
+    line(&block, &["own stack 500 µs · network 12.0 ms · server 300 ms · read late 7.50 ms"]);
+
+    conn["kernelTimes"]["reads"] = json!([]);
+    let [dial, _] = crate::fixture::dial("10.0.0.1", "", 1);
+    assert!(!drawn([[dial, conn]], [request]).contains("own stack"));
+}
+
+#[test]
 fn what_was_read_on_the_wire_is_shown_where_it_explains_something() {
     let trace = read(
         r#"{"traceBeginAt": "2026-11-23T13:27:01Z", "traceEndAt": "+900ms", "tcpConns": [

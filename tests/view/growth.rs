@@ -175,6 +175,8 @@ fn the_work_grows_with_the_size_of_the_trace_and_no_faster() {
         let drawing = view::waterfall(&trace).headers(true).to_string();
         let times = drawing.len() / json.len();
         assert!(times < 60, "{what}: {} bytes of {}", drawing.len(), json.len());
+        let table = view::table(&trace).to_string();
+        assert!(table.len() / json.len() < 60, "{what}: {} bytes of {}", table.len(), json.len());
         let timings = trace.http_requests.iter().map(|request| request.timings(&trace));
         assert_eq!(timings.count(), trace.http_requests.len());
     }

@@ -7,4 +7,5 @@ mod growth;
 mod layout;
 mod proxies;
 mod stored;
+mod table;
 mod untrusted;

@@ -18,6 +18,8 @@ pub enum Mode {
     Traced,
     /// Like `traced`, with the kernel's connection tracking and TCP_INFO (Linux)
     Full,
+    /// Like `traced`, with the kernel's time stamps of every connection (Linux)
+    Stamped,
     /// Like `traced`, with the packets of its connections captured
     Captured,
     /// hyper-util's client with HttpConnector alone (with hyper-rustls for URLs with TLS)
@@ -67,6 +69,7 @@ impl Mode {
             Mode::Off => "off",
             Mode::Traced => "traced",
             Mode::Full => "full",
+            Mode::Stamped => "stamped",
             Mode::Captured => "captured",
             Mode::Plain => "plain",
             Mode::Layers => "layers",
@@ -92,7 +95,7 @@ impl Mode {
     pub fn baseline(self) -> Mode {
         match self {
             Mode::Bare | Mode::Untraced => Mode::Untraced,
-            Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => Mode::Plain,
+            Mode::Off | Mode::Traced | Mode::Full | Mode::Stamped | Mode::Captured => Mode::Plain,
             Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => Mode::Plain,
             Mode::Wire | Mode::WireOff => Mode::Plain,
             Mode::TowerHttp | Mode::TowerHttpOtel | Mode::Events => Mode::Plain,
@@ -122,6 +125,6 @@ impl Mode {
     }
 
     fn is_preset(self) -> bool {
-        matches!(self, Mode::Off | Mode::Traced | Mode::Full | Mode::Captured)
+        matches!(self, Mode::Off | Mode::Traced | Mode::Full | Mode::Stamped | Mode::Captured)
     }
 }

@@ -10,6 +10,8 @@ use nettrace::{HeaderCapture, resolve::Nameserver};
 use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use url::Url;
 
+mod values;
+
 /// Shows what really happened behind a network request.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -29,6 +31,7 @@ Colours are used on a terminal, unless NO_COLOR is set.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Get(Box<GetArgs>),
+    Doctor(Box<DoctorArgs>),
     Show(ShowArgs),
     /// Say what went wrong in a trace that was written as JSON, and what proves it
     Explain {
@@ -76,13 +79,13 @@ pub(crate) struct ShowArgs {
     #[arg(long)]
     pub(crate) failed: bool,
     /// Only requests that took at least this long, the slowest first: 2.5, 800ms
-    #[arg(long, value_name = "SECONDS", value_parser = duration)]
+    #[arg(long, value_name = "SECONDS", value_parser = values::duration)]
     pub(crate) slow: Option<Duration>,
     /// Only requests to this host
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) host: Option<String>,
     /// Only responses with this status: 404, 5xx
-    #[arg(long, value_name = "STATUS", value_parser = status)]
+    #[arg(long, value_name = "STATUS", value_parser = values::status)]
     pub(crate) status: Option<(u16, u16)>,
     /// Only requests that failed with this code, or whose cause has it: connection_refused, tls_expired
     #[arg(long, value_name = "CODE")]
@@ -91,7 +94,7 @@ pub(crate) struct ShowArgs {
     #[arg(long = "request", value_name = "ID")]
     pub(crate) requests: Vec<String>,
     /// Only requests that were sent in the last seconds of the trace
-    #[arg(long, value_name = "SECONDS", value_parser = duration)]
+    #[arg(long, value_name = "SECONDS", value_parser = values::duration)]
     pub(crate) since: Option<Duration>,
     /// The maximum number of requests
     #[arg(long, value_name = "N")]
@@ -104,46 +107,14 @@ pub(crate) struct ShowArgs {
 /// not a terminal, or -o -), the waterfall goes to standard error. Redirects are followed.
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
-    /// What to request; http:// may be left out
-    #[arg(value_parser = url)]
-    pub(crate) url: Url,
-    /// The method; GET by default, POST with -d
-    #[arg(short = 'X', long = "request", value_name = "METHOD")]
-    pub(crate) method: Option<Method>,
-    /// Add a header field; can be repeated
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header, allow_hyphen_values = true)]
-    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
-    /// Send a body; @FILE sends that file byte for byte, @- standard input; both may have
-    /// up to 64 MiB. Can be repeated: parts are joined with &
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    /// Send a body, with POST unless -X names another method; @FILE sends that file byte for byte, @- standard input;
+    /// both may have up to 64 MiB. Can be repeated: parts are joined with &
     #[arg(short, long, value_name = "DATA|@FILE", allow_hyphen_values = true)]
     pub(crate) data: Vec<String>,
-    /// Speak HTTP/1.1 only
-    #[arg(long, conflicts_with = "http2")]
-    pub(crate) http1: bool,
-    /// Speak HTTP/2 only, even without TLS
-    #[arg(long)]
-    pub(crate) http2: bool,
-    /// Trust the certificate authorities in this PEM file, and no others; also for nameservers
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cacert: Option<PathBuf>,
-    /// Accept any certificate of a server, but not of a nameserver
-    #[arg(short = 'k', long)]
-    pub(crate) insecure: bool,
-    /// Ask this nameserver; can be repeated: 192.0.2.1, tls://192.0.2.1#NAME, https://NAME/dns-query
-    #[arg(long = "nameserver", value_name = "ADDRESS|URL")]
-    pub(crate) nameservers: Vec<Nameserver>,
-    /// Connect from this address
-    #[arg(long, value_name = "IP")]
-    pub(crate) source_ip: Option<IpAddr>,
-    /// Go through this proxy: http, https, socks5 (names are looked up here) or socks5h (by the proxy); without it
-    /// through that of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY), and with "" through none
-    #[arg(short = 'x', long, value_name = "[SCHEME://][USER:PASSWORD@]HOST[:PORT]")]
-    pub(crate) proxy: Option<String>, // read later: what is wrong with it is said without the password
-    /// Use no proxy for these hosts, addresses and networks; * for all
-    #[arg(long, value_name = "HOST[,HOST]", requires = "proxy")]
-    pub(crate) noproxy: Option<String>,
     /// Give up after this time, redirects and body included: 2.5, 800ms
-    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = duration)]
+    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = values::duration)]
     pub(crate) timeout: Option<Duration>,
     /// Make the request this many times, one after the other; a summary is printed in place of waterfalls
     #[arg(long, value_name = "N", default_value = "1")]
@@ -171,6 +142,73 @@ pub(crate) struct GetArgs {
     pub(crate) probes: ProbeArgs,
 }
 
+/// Make a request several times and say in one verdict what is wrong
+///
+/// The request is made up to four times: on a new connection and again on the same one, and then both over the other
+/// address family, if the host has addresses of it. Redirects are followed. No more than 1 MiB of each body is read.
+/// Conntrack entries are recorded if the process may read them.
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_EXIT_CODES)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+    /// Give each request up after this time, redirects and body included: 2.5, 800ms
+    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = values::duration, default_value = "10")]
+    pub(crate) timeout: Duration,
+    /// Look for conntrack entries in this zone, if a rule sets one (`ct zone set`)
+    #[arg(long, value_name = "N")]
+    pub(crate) conntrack_zone: Option<u16>,
+    /// Write times in the JSON with nanoseconds, see `get`
+    #[arg(long)]
+    pub(crate) precise: bool,
+    /// Write the trace as JSON; - is standard output, and the verdict goes to standard error then
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+const DOCTOR_EXIT_CODES: &str = "\
+Exit code: 0 every request got a response and its body was read (a 4xx or 5xx is a response), 1 a request failed, \
+2 wrong usage, 130 interrupted.";
+
+/// Options for a request and the client that makes it.
+#[derive(Args, Debug)]
+pub(crate) struct RequestArgs {
+    /// What to request; http:// may be left out
+    #[arg(value_parser = values::url)]
+    pub(crate) url: Url,
+    /// The method; GET by default
+    #[arg(short = 'X', long = "request", value_name = "METHOD")]
+    pub(crate) method: Option<Method>,
+    /// Add a header field; can be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = values::header, allow_hyphen_values = true)]
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// Speak HTTP/1.1 only
+    #[arg(long, conflicts_with = "http2")]
+    pub(crate) http1: bool,
+    /// Speak HTTP/2 only, even without TLS
+    #[arg(long)]
+    pub(crate) http2: bool,
+    /// Trust the certificate authorities in this PEM file, and no others; also for nameservers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Accept any certificate of a server, but not of a nameserver
+    #[arg(short = 'k', long)]
+    pub(crate) insecure: bool,
+    /// Ask this nameserver; can be repeated: 192.0.2.1, tls://192.0.2.1#NAME, https://NAME/dns-query
+    #[arg(long = "nameserver", value_name = "ADDRESS|URL")]
+    pub(crate) nameservers: Vec<Nameserver>,
+    /// Connect from this address
+    #[arg(long, value_name = "IP")]
+    pub(crate) source_ip: Option<IpAddr>,
+    /// Go through this proxy: http, https, socks5 (names are looked up here) or socks5h (by the proxy); without it
+    /// through that of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY), and with "" through none
+    #[arg(short = 'x', long, value_name = "[SCHEME://][USER:PASSWORD@]HOST[:PORT]")]
+    pub(crate) proxy: Option<String>, // read later: what is wrong with it is said without the password
+    /// Use no proxy for these hosts, addresses and networks; * for all
+    #[arg(long, value_name = "HOST[,HOST]", requires = "proxy")]
+    pub(crate) noproxy: Option<String>,
+}
+
 /// Options for what is recorded in addition to requests.
 #[derive(Debug, Args)]
 pub(crate) struct ProbeArgs {
@@ -189,7 +227,7 @@ pub(crate) struct ProbeArgs {
         long,
         value_name = "IFACE[,IFACE]",
         value_delimiter = ',',
-        value_parser = interface,
+        value_parser = values::interface,
         requires = "pcap_file",
         default_value = "any"
     )]
@@ -259,58 +297,6 @@ fn header_name(text: &str) -> String {
     }
 }
 
-fn url(text: &str) -> Result<Url, String> {
-    // The parser treats `\` as a slash. Without a scheme, an added `http:` would become the host.
-    let has_scheme = text.contains("://")
-        || ["http:", "https:"].iter().any(|scheme| {
-            text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
-                && text[scheme.len()..].starts_with(['/', '\\'])
-        });
-    let with_scheme = if has_scheme { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        other => Err(format!("the scheme is {other}, not http or https")),
-    }
-}
-
-fn status(text: &str) -> Result<(u16, u16), String> {
-    let class = text.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok());
-    let range = match (class, text.parse::<u16>()) {
-        (Some(class), _) => (class * 100, class * 100 + 99),
-        (None, Ok(code)) => (code, code),
-        (None, Err(_)) => return Err("a status is a number such as 404, or a class such as 5xx".into()),
-    };
-    if (100..1000).contains(&range.0) { Ok(range) } else { Err("a status has three digits".into()) }
-}
-
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("there is no colon between name and value")?;
-    let name = name.trim().parse().map_err(|_| "what precedes the colon is no name of a header field")?;
-    let value = value.trim().parse().map_err(|_| "the value has characters that it may not have")?;
-    Ok((name, value))
-}
-
-fn interface(text: &str) -> Result<String, String> {
-    match text.trim() {
-        "" => Err("an interface has a name; `any` stands for all".into()),
-        name => Ok(name.into()),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(number), _) => (number, 1e-3),
-        (None, Some(number)) => (number, 1.0),
-        (None, None) => (text, 1.0),
-    };
-    let seconds: f64 = number.trim().parse().map_err(|_| "not a number of seconds")?;
-    match Duration::try_from_secs_f64(seconds * unit) {
-        Ok(time) if !time.is_zero() => Ok(time),
-        _ => Err("not a time that can be waited for".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,45 +305,5 @@ mod tests {
     #[test]
     fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn urls_get_a_scheme_and_are_validated() {
-        assert_eq!(url(r"http:\\joe:secret@h").unwrap().as_str(), "http://joe:secret@h/");
-        assert_eq!(url("example.com:81/a").unwrap().as_str(), "http://example.com:81/a");
-        assert_eq!(url("HTTPS://example.com").unwrap().as_str(), "https://example.com/");
-        for wrong in ["", "ftp://example.com", "http://", "http://a b/", "http://[::1/"] {
-            assert!(url(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn header_fields_are_parsed_and_validated() {
-        assert_eq!(
-            header("X-A:b: c ").unwrap(),
-            (HeaderName::from_static("x-a"), HeaderValue::from_static("b: c"))
-        );
-        assert_eq!(header("x-empty:").unwrap().1, "");
-        for wrong in ["", "no colon", ": value", "a b: c", "a: b\nc"] {
-            assert!(header(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_status_is_a_code_or_a_class() {
-        assert_eq!((status("404"), status("5xx")), (Ok((404, 404)), Ok((500, 599))));
-        for wrong in ["", "xx", "5x", "99", "1000", "-1", "0xx", "abc"] {
-            assert!(status(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn durations_are_in_seconds_or_milliseconds() {
-        for (text, millis) in [("2", 2000), ("0.5", 500), ("2.5s", 2500), ("800ms", 800)] {
-            assert_eq!(duration(text).unwrap(), Duration::from_millis(millis));
-        }
-        for wrong in ["", "0", "-1", "x", "nan", "inf", "1e300", "1m"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -1,11 +1,14 @@
 //! The command `nettrace`: makes requests and shows what happened behind them.
 //!
-//! `args` defines the command line, and `get`, `show`, `explain`, `diff` and `demo` are its subcommands. `probes` sets up what
-//! is recorded in addition to requests, and `output` writes waterfalls and JSON.
+//! `args` defines the command line, and `get`, `doctor`, `show`, `explain`, `diff` and `demo` are its subcommands. `client`
+//! makes the requests of the first two, `probes` sets up what is recorded in addition to them, and `output` writes
+//! waterfalls and JSON.
 
 mod args;
+mod client;
 mod demo;
 mod diff;
+mod doctor;
 mod explain;
 mod get;
 mod input;
@@ -41,6 +44,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         Command::Explain { file, json } => explain::run(&file, json, cli.ascii),
         // A single thread, so that no event waits for a thread before its time is taken.
         Command::Get(args) => block_on(&mut Builder::new_current_thread(), get::run(&args, cli.ascii)),
+        Command::Doctor(args) => block_on(&mut Builder::new_current_thread(), doctor::run(&args, cli.ascii)),
         // The second thread is for the servers.
         Command::Demo { json } => {
             block_on(Builder::new_multi_thread().worker_threads(2), demo::run(json.as_deref(), cli.ascii))

@@ -74,6 +74,10 @@ impl TextOutput {
         self.print(&view::summary(trace).color(self.color).ascii(self.ascii).to_string())
     }
 
+    pub(crate) fn table(self, trace: &NetTrace) -> io::Result<()> {
+        self.print(&view::table(trace).color(self.color).ascii(self.ascii).to_string())
+    }
+
     /// Returns the text in the characters that are to be printed.
     pub(crate) fn in_charset(self, text: &str) -> String {
         let in_ascii = |c| match c {
@@ -90,18 +94,19 @@ impl TextOutput {
 
     /// Wraps text between words.
     pub(crate) fn wrapped(self, text: &str) -> String {
-        let (mut lines, mut used) = (String::new(), 0);
-        for word in text.split(' ') {
-            let len = word.chars().count();
-            if used > 0 {
-                let fits = used + 1 + len <= self.columns;
-                lines.push(if fits { ' ' } else { '\n' });
-                used = if fits { used + 1 } else { 0 };
-            }
-            lines.push_str(word);
-            used += len;
-        }
-        lines
+        wrap(text, self.columns, "\n")
+    }
+
+    /// Wraps each line between words. What follows on a next line is indented further than the line. Control characters
+    /// other than line feeds are escaped.
+    pub(crate) fn wrapped_lines(self, text: &str) -> String {
+        let lines = text.split('\n').map(|line| {
+            let indent = line.len() - line.trim_start_matches(' ').len();
+            let (indent, line) = line.split_at(indent);
+            let columns = self.columns.saturating_sub(indent.len() + 2);
+            format!("{indent}{}", wrap(&escaped(line), columns, &format!("\n{indent}  ")))
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Returns the text in bold if colors are on.
@@ -118,6 +123,22 @@ impl TextOutput {
             Stream::Stderr => io::stderr().lock().write_all(text.as_bytes()),
         })
     }
+}
+
+/// Puts `separator` between words where lines would have more columns.
+fn wrap(text: &str, columns: usize, separator: &str) -> String {
+    let (mut lines, mut used) = (String::new(), 0);
+    for word in text.split(' ') {
+        let len = word.chars().count();
+        if used > 0 {
+            let fits = used + 1 + len <= columns;
+            lines.push_str(if fits { " " } else { separator });
+            used = if fits { used + 1 } else { 0 };
+        }
+        lines.push_str(word);
+        used += len;
+    }
+    lines
 }
 
 /// Returns `true` if the locale's encoding is UTF-8 or not specified.
@@ -194,13 +215,17 @@ pub(crate) fn ignore_broken_pipe(result: io::Result<()>) -> io::Result<()> {
 
 /// Prints a warning on one line. Control characters are escaped.
 pub(crate) fn warn(text: &str) {
-    let mut line = String::from("nettrace: ");
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line.push('\n');
     // There is no other place to report a failure.
-    let _ = io::stderr().write_all(line.as_bytes());
+    let _ = io::stderr().write_all(format!("nettrace: {}\n", escaped(text)).as_bytes());
+}
+
+/// Escapes control characters, which a terminal would interpret.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -212,5 +237,6 @@ mod tests {
         let screen = TextOutput { stream: Stream::Stdout, color: false, ascii: false, columns: 9 };
         assert_eq!(screen.wrapped("one two three-and-more é four"), "one two\nthree-and-more\né four");
         assert_eq!(screen.wrapped("one two 3"), "one two 3");
+        assert_eq!(screen.wrapped_lines("one\n  two three\n\n4\x1b"), "one\n  two\n    three\n\n4\\u{1b}");
     }
 }

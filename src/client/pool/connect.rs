@@ -29,7 +29,7 @@ pub(super) async fn connect(
     let connected = stream.connected();
     let is_http2 = origin.is_http2_only || connected.is_negotiated_h2();
     if is_http2 {
-        if let Some(conn) = pool.with(|state| state.share(origin.host, Instant::now())) {
+        if let Some((conn, _)) = pool.with(|state| state.share(origin.host, Instant::now())) {
             return Ok(conn); // another dial was quicker, and all share its connection
         }
         if let Some(conn) = &conn {

@@ -15,7 +15,7 @@ use crate::{
     },
     error::{BoxError, ClientClosed, NoRuntime, TimedOut, classify},
     request::TraceBody,
-    sink::CurrentRequest,
+    sink::{CurrentRequest, PoolCheckout, PoolConnection, PoolWait},
 };
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
@@ -64,10 +64,8 @@ impl Pool {
             }
             let mut repeats = 0;
             loop {
-                let mut conn = self.checkout(&origin).await?;
-                if let Some(traced) = &conn.handle.conn {
-                    traced.acquired_by_current_request();
-                }
+                let (mut conn, checkout) = self.checkout(&origin).await?;
+                CurrentRequest::checked_out(conn.handle.conn.as_ref(), checkout);
                 let is_http2 = conn.is_http2();
                 if let Err(error) =
                     request_target::apply(&mut request, &origin.route, origin.host_field.as_ref(), is_http2)
@@ -109,7 +107,7 @@ impl Pool {
     }
 
     /// Returns a connection for an exchange with the origin.
-    async fn checkout(&self, origin: &Arc<Origin>) -> Result<PooledConn, BoxError> {
+    async fn checkout(&self, origin: &Arc<Origin>) -> Result<(PooledConn, PoolCheckout), BoxError> {
         if self.is_closed() {
             return Err(ClientClosed.into());
         }
@@ -119,8 +117,21 @@ impl Pool {
             conn.ok_or_else(|| state.wait(origin.host))
         });
         match checked_out {
-            Ok(conn) => Ok(conn),
-            Err(waiting) => self.wait(origin, waiting).await,
+            Ok((conn, connection)) => {
+                Ok((conn, PoolCheckout { connection: Some(connection), ..PoolCheckout::default() }))
+            }
+            Err(waiting) => {
+                let not_reused = Some(waiting.reason);
+                let waited_for = waiting.obstacle;
+                CurrentRequest::waits(PoolCheckout { connection: None, waited_for, not_reused });
+                let (conn, connection) = self.wait(origin, waiting).await?;
+                let waited_for = match connection {
+                    PoolConnection::New => waited_for.filter(|wait| *wait == PoolWait::Limit),
+                    PoolConnection::Shared => waited_for.or(Some(PoolWait::Dial)),
+                    PoolConnection::Reused { .. } => waited_for.or(Some(PoolWait::Release)),
+                };
+                Ok((conn, PoolCheckout { connection: Some(connection), waited_for, not_reused }))
+            }
         }
     }
 
@@ -128,8 +139,8 @@ impl Pool {
     async fn wait(
         &self,
         origin: &Arc<Origin>,
-        Waiting { ticket, permit, is_returning }: Waiting,
-    ) -> Result<PooledConn, BoxError> {
+        Waiting { ticket, permit, is_returning, .. }: Waiting,
+    ) -> Result<(PooledConn, PoolConnection), BoxError> {
         let pool = &self.0;
         let permit_of = |id| ConnPermit { pool: pool.clone(), id };
         let mut permit = permit.map(permit_of);
@@ -140,7 +151,13 @@ impl Pool {
         let taken = poll_fn(|cx| {
             while let Poll::Ready(grant) = pool.with(|state| state.poll(origin.host, ticket, cx.waker())) {
                 match grant {
-                    Grant::Conn(conn) => return Poll::Ready(Ok(conn)),
+                    Grant::Conn(conn) => {
+                        let connection = match conn.is_http2() {
+                            true => PoolConnection::Shared,
+                            false => PoolConnection::Reused { idle: Duration::ZERO },
+                        };
+                        return Poll::Ready(Ok((conn, connection)));
+                    }
                     Grant::Dial(id) => permit = Some(permit_of(id)),
                     Grant::Closed => return Poll::Ready(Err(ClientClosed.into())),
                 }
@@ -156,7 +173,11 @@ impl Pool {
             let Some(dialing) = &mut dial else { return Poll::Pending };
             let dialed = ready!(dialing.as_mut().poll(cx));
             dial = None;
-            Poll::Ready(dialed)
+            // Another dial may have been quicker, whose HTTP/2 connection is shared.
+            Poll::Ready(dialed.map(|conn| match conn.is_reused {
+                true => (conn, PoolConnection::Shared),
+                false => (conn, PoolConnection::New),
+            }))
         })
         .await;
         drop(waiter);

@@ -30,7 +30,7 @@ use self::{
     state::{Action, HostId},
 };
 use super::{body::Body, request_target::PoolKey, send_body::SendBody, tasks::Tasks};
-use crate::{proxy::Route, request::TraceBody, sync::IgnorePoison};
+use crate::{proxy::Route, request::TraceBody, sink::NotReused, sync::IgnorePoison};
 use http::{HeaderValue, Uri};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
@@ -215,6 +215,8 @@ impl PoolInner {
 
     /// Returns the origin of that key. Removes unused ones when their number has doubled.
     fn origin(&self, key: PoolKey) -> Arc<Origin> {
+        /// A new key is compared with no more than these.
+        const MAX_COMPARED_KEYS: usize = 64;
         let shared = &mut *self.lock();
         if let Some(origin) = shared.origins.get(&key) {
             return origin.clone();
@@ -225,8 +227,11 @@ impl PoolInner {
             *max_origins = (origins.len() * 2).max(16);
         }
         let is_http2_only = self.config.http2_only && !matches!(key.route, Route::Forward(_));
+        let has_other_key = || origins.keys().any(|other| other.authority == key.authority);
+        let is_other_key = origins.len() <= MAX_COMPARED_KEYS && has_other_key();
+        let reason = if is_other_key { NotReused::OtherKey } else { NotReused::First };
         let origin = Arc::new(Origin {
-            host: state.add_host(is_http2_only),
+            host: state.add_host(is_http2_only, reason),
             uri: key.uri(),
             route: key.route.clone(),
             host_field: key.host_field(),

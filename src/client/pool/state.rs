@@ -30,7 +30,7 @@
 //! connection that it dials, or one that another exchange releases.
 //!
 //! This file has the events. [`conn_table`] keeps the connections, [`wait_queue`] those that wait for one, and [`idle`]
-//! enforces the limits on idle connections. [`ids`] are the identifiers that the driver passes back.
+//! enforces the limits on idle connections. [`reuse`] tells why there is none to reuse. [`ids`] are the identifiers that the driver passes back.
 //!
 //! The limit per host is a counter and not tokio's semaphore. A waiter is in the queue for connections anyway. With a
 //! second queue, for permits, one exchange could get both while another one gets neither.
@@ -38,6 +38,7 @@
 mod conn_table;
 mod idle;
 mod ids;
+mod reuse;
 mod wait_queue;
 
 pub(super) use self::{
@@ -50,7 +51,10 @@ use self::{
     conn_table::{ConnTable, Entry, Phase},
     wait_queue::{WaitQueue, Waiter},
 };
-use crate::record::EndReason;
+use crate::{
+    record::EndReason,
+    sink::{NotReused, PoolConnection, PoolWait},
+};
 use slab::Slab;
 use std::{mem, task::Poll, time::Duration};
 use tokio::time::Instant;
@@ -102,6 +106,10 @@ pub(super) struct Waiting {
     pub(super) permit: Option<ConnId>,
     /// A connection should be ready in a moment. After that, call [`PoolState::grace_over`].
     pub(super) is_returning: bool,
+    /// Why there was no connection to reuse.
+    pub(super) reason: NotReused,
+    /// The obstacle to dialing; `None` if the exchange may dial.
+    pub(super) obstacle: Option<PoolWait>,
 }
 
 /// The connections of a client, and the exchanges that wait for one. `Conn` is a connection, and `Waker` wakes a
@@ -136,6 +144,10 @@ struct Host<Conn, Waker> {
     dialing: usize,
     returning: usize,
     lent: usize,
+    /// The number of connections that are about to be closed.
+    lost: usize,
+    /// Why there is no connection, as long as there is none but those.
+    last_lost: NotReused,
 }
 
 impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
@@ -161,9 +173,11 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     // Hosts
 
-    /// Adds a host without connections.
-    pub(super) fn add_host(&mut self, is_http2_only: bool) -> HostId {
+    /// Adds a host without connections. `reason` says why there is none to reuse.
+    pub(super) fn add_host(&mut self, is_http2_only: bool, reason: NotReused) -> HostId {
         HostId(self.hosts.insert(Host {
+            lost: 0,
+            last_lost: reason,
             shares_dials: is_http2_only && self.keeps,
             idle: Vec::new(),
             shared: None,
@@ -187,25 +201,26 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     // Exchanges that need a connection
 
-    /// Returns a connection that can be used at once: the idle one that was used last, or a share of the one that
-    /// speaks HTTP/2.
-    pub(super) fn checkout(&mut self, host: HostId, now: Instant) -> Option<Conn> {
+    /// Returns a connection that can be used at once: the idle one that was used last, with the time for which it was
+    /// idle, or a share of the one that speaks HTTP/2.
+    pub(super) fn checkout(&mut self, host: HostId, now: Instant) -> Option<(Conn, PoolConnection)> {
         while let Some(id) = self.hosts[host.0].idle.pop() {
             let Some(Phase::Idle { conn, since }) = self.enter(id, Phase::InUse) else { continue };
-            let action = if !conn.is_ready() {
-                Action::Discard(conn)
+            let (action, reason) = if !conn.is_ready() {
+                (Action::Discard(conn), NotReused::ClosedWhileIdle)
             } else if self.limits.is_overdue(since, now) {
-                Action::Close(conn, EndReason::IdleLimit)
+                (Action::Close(conn, EndReason::IdleLimit), NotReused::IdleTimeout)
             } else {
-                return Some(conn);
+                return Some((conn, PoolConnection::Reused { idle: now.saturating_duration_since(since) }));
             };
+            self.will_be_lost(id, reason);
             self.actions.push(action);
         }
         self.share(host, now)
     }
 
     /// Returns a share of the connection that speaks HTTP/2, if there is one.
-    pub(super) fn share(&mut self, host: HostId, now: Instant) -> Option<Conn> {
+    pub(super) fn share(&mut self, host: HostId, now: Instant) -> Option<(Conn, PoolConnection)> {
         let limits = self.limits;
         let shared = self.hosts[host.0].shared?;
         let Phase::Shared { conn, streams, idle_since } = &mut self.conns.get_mut(shared)?.phase else {
@@ -216,25 +231,28 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
             return None;
         }
         let share = conn.share()?;
+        let idle = now.saturating_duration_since(*idle_since);
         *streams += 1;
         self.idle -= usize::from(is_first);
-        Some(share)
+        Some((share, if is_first { PoolConnection::Reused { idle } } else { PoolConnection::Shared }))
     }
 
     /// Begins to wait, after [`checkout`](Self::checkout) has found nothing. The waiter calls [`poll`](Self::poll) until
     /// it has a connection, and [`leave`](Self::leave) in any case.
     pub(super) fn wait(&mut self, id: HostId) -> Waiting {
         let ticket = Ticket(self.number());
-        let is_returning = self.hosts[id.0].returning > 0;
+        let host = &self.hosts[id.0];
+        let is_returning = host.returning > 0;
+        let (reason, obstacle) = (self.why_not_reused(id), self.obstacle(id));
         if self.is_closed {
-            return Waiting { ticket, permit: None, is_returning };
+            return Waiting { ticket, permit: None, is_returning, reason, obstacle };
         }
         let permit = if is_returning { None } else { self.permit(id) };
         self.hosts[id.0].waiters.push(ticket, permit.is_some());
         if permit.is_none() && self.hosts[id.0].lent > 0 {
             self.await_lent(id);
         }
-        Waiting { ticket, permit, is_returning }
+        Waiting { ticket, permit, is_returning, reason, obstacle }
     }
 
     /// Returns what the waiter was granted, or stores its waker. Returns [`Grant::Closed`] for an unknown ticket:
@@ -286,9 +304,9 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         {
             self.actions.push(Action::Discard(conn)); // its streams go on
         }
-        let own = self.share(host, now);
+        let own = self.share(host, now).map(|(share, _)| share);
         while let Some(waiter) = self.hosts[host.0].waiters.next_ungranted()
-            && let Some(share) = self.share(host, now)
+            && let Some((share, _)) = self.share(host, now)
         {
             self.grant(host, waiter, Grant::Conn(share));
         }
@@ -307,6 +325,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         } else if let Some(waiter) = self.hosts[host.0].waiters.next_ungranted() {
             self.grant(host, waiter, Grant::Conn(conn));
         } else if self.limits.max_idle_per_host.is_some_and(|max| self.hosts[host.0].idle.len() >= max) {
+            self.will_be_lost(id, NotReused::IdleLimit);
             self.actions.push(Action::Close(conn, EndReason::IdleLimit));
         } else {
             self.hosts[host.0].idle.push(id);
@@ -382,7 +401,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         if self.will_be_reused() {
             self.became_idle(id, now);
         } else {
-            self.close_conn(id, EndReason::Closed);
+            self.close_conn(id, NotReused::ClosedByProgram);
         }
     }
 
@@ -396,6 +415,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     /// The stream is closed, or the dial has failed or was dropped. The next waiter may dial.
     pub(super) fn closed(&mut self, id: ConnId) {
         let Some(host) = self.conns.get_mut(id).map(|entry| entry.host) else { return };
+        self.note_loss(id);
         let counts = &mut self.hosts[host.0];
         counts.idle.retain(|idle| *idle != id);
         counts.shared.take_if(|shared| *shared == id);
@@ -461,11 +481,10 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// Adds a connection to the host, if the limit allows.
     fn permit(&mut self, id: HostId) -> Option<ConnId> {
-        let host = &mut self.hosts[id.0];
-        let is_full = self.limits.max_per_host.is_some_and(|max| host.open >= max);
-        if is_full || (host.shares_dials && host.dialing > 0) {
+        if self.obstacle(id).is_some() {
             return None;
         }
+        let host = &mut self.hosts[id.0];
         host.open += 1;
         host.dialing += 1;
         Some(self.conns.insert(id))

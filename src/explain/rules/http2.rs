@@ -1,10 +1,11 @@
-//! Causes in HTTP/2: shut down connections, reset streams and windows.
+//! Causes in HTTP/2: shut down connections, streams that are reset or not allowed yet, and windows.
 
-use super::http::{is_known, sent_request};
+use super::http::{is_known, sent_request, url};
 use crate::{
     explain::{
         case::{Case, MAX_RELATED, peer},
         found::{Found, Stage},
+        history::MIN_DELAY,
     },
     readable::duration,
     record::{Failure, GoAway, HttpReqTrace, TcpConnTrace},
@@ -143,6 +144,36 @@ pub(super) fn flow_control(case: &Case<'_>) -> Option<Found> {
     let http2 = conn.wire.as_ref().and_then(|wire| wire.http2.as_ref());
     Some(match http2.and_then(|http2| http2.server_settings.initial_window_size) {
         Some(size) => found.shows(conn, "wire.http2.serverSettings.initialWindowSize", size),
+        None => found,
+    })
+}
+
+/// The server allows only so many streams on a connection, and others had them.
+pub(super) fn stream_limit(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case)?;
+    let wait = case.streams.wait_of(request).filter(|wait| wait.nanos >= MIN_DELAY)?;
+    let (conn, holder) = (case.conn?, wait.holder);
+    let (address, limit) = (peer(conn), wait.limit);
+    let streams = if limit == 1 { "one stream".to_owned() } else { format!("{limit} streams") };
+    let sentence = format!(
+        "The request waited {} for a stream: {address} allows {streams} at a time on a connection of HTTP/2, and others \
+         had all of them, such as {} {}.",
+        duration(wait.nanos, false),
+        holder.req_method,
+        url(holder)
+    );
+    let found = Found::degraded(Stage::Http, address.as_str(), sentence)
+        .check(format!(
+            "Raise the limit of {address} (SETTINGS_MAX_CONCURRENT_STREAMS), make fewer requests at a time, or divide \
+             them among several connections."
+        ))
+        .costs(wait.nanos)
+        .shows(conn, "wire.http2.serverSettings.maxConcurrentStreams", limit)
+        .shows_at(request, "connAcquiredAt", request.conn_acquired_at, request.conn_acquired_at)
+        .shows_at(holder, "connAcquiredAt", holder.conn_acquired_at, holder.conn_acquired_at);
+    let ends = [("respRecvAt", holder.resp_recv_at), ("endAt", holder.end_at)];
+    Some(match ends.into_iter().find(|(_, time)| is_known(*time)) {
+        Some((field, time)) => found.shows_at(holder, field, time, time),
         None => found,
     })
 }

@@ -9,7 +9,7 @@ use crate::{
         usual::Phase,
     },
     readable::duration,
-    record::{EndReason, HttpReqTrace, TcpInfoEvent},
+    record::{EndReason, HttpReqTrace},
 };
 
 pub(super) fn caller_gave_up(case: &Case<'_>) -> Option<Found> {
@@ -40,12 +40,11 @@ pub(super) fn timed_out(case: &Case<'_>) -> Option<Found> {
     );
     let mut found = Found::failure(Stage::Http, case.origin(), sentence)
         .symptom()
-        .check("Compare the limit with how long this host usually takes.")
+        .check(format!("Compare the limit with how long {} usually takes.", case.origin()))
         .shows_at(request, "endReason", EndReason::Timeout.as_str(), request.end_at);
     found = shows_phase(found, request);
     let is_waiting = is_known(request.req_body_end_at) && !is_known(request.resp_recv_at);
-    let closing = case.conn.filter(|_| is_waiting).and_then(|conn| conn.tcp_info.last());
-    if is_waiting && closing.is_none_or(|info| info.event != TcpInfoEvent::Closing) {
+    if is_waiting && case.conn.is_none_or(|conn| case.tcp_info_at_end(request, conn).is_none()) {
         found = found.not_seen(
             "whether the server's host had received the request: TcpInfoProbe was off, or the connection is still open",
         );

@@ -11,6 +11,7 @@ mod pool;
 mod process;
 mod proxy;
 mod redirects;
+mod server_slow;
 mod status;
 mod tcp;
 mod tls;
@@ -49,6 +50,9 @@ macro_rules! rules {
 rules! {
     process::descriptors_exhausted: "process_descriptors_exhausted",
         "The process or the system has no file descriptor left.";
+    process::runtime_blocked: "process_runtime_blocked",
+        "The process read nothing for a while, although the kernel had responses on several connections.";
+    process::reads_late: "process_reads_late", "The kernel had the response long before the process read it.";
     dns::server_silent: "dns_server_silent", "No nameserver answered a query.";
     dns::port_closed: "dns_port_closed", "A nameserver's host refused the query: no nameserver listens there.";
     dns::server_unreachable: "dns_server_unreachable",
@@ -111,13 +115,19 @@ rules! {
     tls::default_certificate: "tls_default_certificate", "The server has no certificate for the name.";
     tls::no_common_version_or_suite: "tls_no_common_version_or_suite", "No version or suite in common.";
     tls::no_common_protocol: "tls_no_common_protocol", "No protocol of ALPN in common.";
+    tls::ech_or_early_data_rejected: "tls_ech_or_early_data_rejected", "The server rejected the Encrypted ClientHello.";
+    tls::alpn_fallback: "tls_alpn_fallback",
+        "A connection got no HTTP/2, which the server speaks elsewhere, and others were made in its place.";
     tls::client_certificate: "tls_client_certificate", "The server wants another client certificate.";
     tls::large_hello_dropped: "tls_large_hello_dropped", "A ClientHello that is longer than a segment is lost.";
+    tls::hello_retry: "tls_hello_retry", "The server wanted another ClientHello: a round trip more.";
     tls::no_answer: "tls_no_answer", "The server did not answer the ClientHello.";
+    tls::truncated: "tls_truncated", "The connection ended without close_notify, and the response may be incomplete.";
     tls::never_resumes: "tls_never_resumes", "No TLS session is resumed.";
     http2::goaway: "http2_goaway", "The server shut the HTTP/2 connection down.";
     http2::stream_reset: "http2_stream_reset", "The server reset the HTTP/2 stream of the request.";
     http2::flow_control: "http2_flow_control", "The body of the request waited for windows of the server.";
+    http2::stream_limit: "http2_stream_limit", "All streams that the server allows on the connection were in use.";
     http::closed_without_response: "http_closed_without_response", "The server closed the connection instead.";
     http::truncated: "http_truncated", "The response was cut off within its body.";
     http::headers_too_large: "http_headers_too_large", "A head is larger than the other side accepts.";
@@ -132,7 +142,7 @@ rules! {
     http::body_stalls: "http_body_stalls", "The server paused within the body of the response.";
     pool::wait: "pool_wait", "All connections to the host were in use.";
     pool::not_reused: "pool_not_reused", "Each connection to an address serves one request.";
-    http::server_slow: "http_server_slow", "The server took far longer than usual, or did not answer.";
+    server_slow::server_slow: "http_server_slow", "The server took far longer than usual, or did not answer.";
     limits::timeout_below_normal: "timeout_below_normal", "A time limit is shorter than what the host usually takes.";
     limits::caller_gave_up: "caller_gave_up", "The program, or the client of a served request, gave it up.";
     limits::timed_out: "http_timed_out", "A time limit of the client ran out.";

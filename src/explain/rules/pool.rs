@@ -9,7 +9,7 @@ use crate::{
         history::MIN_DELAY,
     },
     readable::duration,
-    record::{EndReason, HttpReqTrace},
+    record::{EndReason, HttpReqTrace, NotReused, TcpConnTrace},
 };
 
 /// The request waited until another one had ended, and dialed no connection itself.
@@ -18,8 +18,8 @@ pub(super) fn wait(case: &Case<'_>) -> Option<Found> {
     let (sent, host) = (case.at(request.req_sent_at)?, case.origin());
     let found = |sentence: String, time: i64| {
         Found::degraded(Stage::Http, host.as_str(), sentence).costs(time).check(format!(
-            "Raise the limit of connections to {host} (`max_conns_per_host`), use HTTP/2, or make fewer requests at \
-             once."
+            "Look at what takes the requests that hold the connections so long; or raise the limit of the client for \
+             connections to {host} (`max_conns_per_host`), or use HTTP/2."
         ))
     };
     if let Some(acquired) = case.at(request.conn_acquired_at) {
@@ -37,6 +37,7 @@ pub(super) fn wait(case: &Case<'_>) -> Option<Found> {
             url(last)
         );
         let found = found(sentence, wait).shows_at(last, "endAt", last.end_at, last.end_at);
+        let found = shows_checkout(found, request);
         return Some(found.shows_at(
             request,
             "connAcquiredAt",
@@ -51,13 +52,15 @@ pub(super) fn wait(case: &Case<'_>) -> Option<Found> {
     let holder = case.hosts.holder(request, sent, case.at(request.end_at)?)?;
     let wait = case.duration();
     let sentence = format!(
-        "The request waited {} for a connection to {host} and got none: all were in use, one the whole time by {} {}.",
+        "The request waited {} for a connection to {host} and got none: all were in use, one the whole time by {} ({} {}).",
         duration(wait, false),
+        holder.trace_id,
         holder.req_method,
         url(holder)
     );
     let found =
         found(sentence, wait).shows_at(request, "reqSentAt", request.req_sent_at, request.req_sent_at);
+    let found = shows_checkout(found, request);
     Some(found.shows_at(holder, "connAcquiredAt", holder.conn_acquired_at, holder.conn_acquired_at))
 }
 
@@ -86,28 +89,7 @@ pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
     let conns: Vec<_> = one_by_one.map(|(_, conn)| *conn).collect();
     let last = conns.first().filter(|_| conns.len() >= MIN_COUNT)?;
     let last_request = case.hosts.last_use(last, begin)?;
-    let (why, suggestion) = match last.end_reason.as_ref()? {
-        EndReason::Closed | EndReason::PeerClosed if asks_to_close(last_request) => (
-            format!("{address} asks for it (Connection: close)"),
-            format!("Let {address} keep connections open (keep-alive)."),
-        ),
-        EndReason::PeerClosed => (
-            format!("{address} closes them"),
-            format!(
-                "Let {address} keep connections open for longer than the time between requests (keep-alive)."
-            ),
-        ),
-        EndReason::IdleLimit => (
-            "the pool closes them because too many are idle, or for too long".to_owned(),
-            "Raise the limits of idle connections and their idle timeout in the client.".to_owned(),
-        ),
-        EndReason::Closed => (
-            "this side closes them".to_owned(),
-            "Keep one client for all requests, omit `Connection: close`, and read responses to their end."
-                .to_owned(),
-        ),
-        _ => return None,
-    };
+    let (why, suggestion) = why_not_kept(request, last, last_request, &address)?;
     // A lookup has causes of its own.
     let looked_up = if is_known(dial.resolve_end_at) { dial.resolve_end_at } else { dial.dial_begin_at };
     let time = case.between(looked_up, request.conn_acquired_at);
@@ -119,6 +101,7 @@ pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
     );
     let found = Found::degraded(Stage::Http, address.as_str(), sentence).check(suggestion).costs(time);
     let found = found.shows_at(dial, "dialBeginAt", dial.dial_begin_at, dial.dial_begin_at);
+    let found = shows_checkout(found, request);
     let found = match asks_to_close(last_request) {
         true => found.shows(last_request, "respHeader.connection", "close"),
         false if last_request.resp_header.is_empty() => {
@@ -131,6 +114,68 @@ pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
         let reason = conn.end_reason.as_ref().map_or("", |reason| reason.as_str());
         found.shows_at(*conn, "endReason", reason, conn.conn_close_at)
     }))
+}
+
+/// Returns why connections to the address do not stay in the pool, and what to do about it. `last` is one that did not,
+/// and `last_request` the request that it served.
+fn why_not_kept(
+    request: &HttpReqTrace,
+    last: &TcpConnTrace,
+    last_request: &HttpReqTrace,
+    address: &str,
+) -> Option<(String, String)> {
+    let told = request.pool.as_ref().and_then(|checkout| checkout.not_reused.clone());
+    Some(match (told, last.end_reason.as_ref()?) {
+        (Some(NotReused::KeepAliveOff), _) => (
+            "the client is configured not to reuse connections".into(),
+            "Switch `keep_alive` on in the client, and allow idle connections (`max_idle_conns_per_host`)."
+                .into(),
+        ),
+        (Some(NotReused::First | NotReused::OtherKey), EndReason::Closed) => (
+            "each request used a new pool, which had no connection to this host".into(),
+            "Keep one client for all requests.".into(),
+        ),
+        (Some(NotReused::IdleTimeout), _) => (
+            "the pool closes them when they are idle for too long".into(),
+            "Raise the idle timeout of the client above the time between requests (`idle_timeout`).".into(),
+        ),
+        (Some(NotReused::ClosedByProgram), _) => (
+            "the program closes them".into(),
+            "Close idle connections only when no more requests are made (`close_idle_connections`).".into(),
+        ),
+        (_, EndReason::Closed | EndReason::PeerClosed) if asks_to_close(last_request) => (
+            format!("{address} asks for it (Connection: close)"),
+            format!("Let {address} keep connections open (keep-alive)."),
+        ),
+        (_, EndReason::PeerClosed) => (
+            format!("{address} closes them"),
+            format!(
+                "Let {address} keep connections open for longer than the time between requests (keep-alive)."
+            ),
+        ),
+        (_, EndReason::IdleLimit) => (
+            "the pool closes them because too many are idle, or for too long".into(),
+            "Raise the limits of idle connections and their idle timeout in the client.".into(),
+        ),
+        (_, EndReason::Closed) => (
+            "this side closes them".into(),
+            "Keep one client for all requests, omit `Connection: close`, and read responses to their end."
+                .into(),
+        ),
+        _ => return None,
+    })
+}
+
+/// Adds what the pool decided, if the client is this crate's.
+fn shows_checkout(found: Found, request: &HttpReqTrace) -> Found {
+    let Some(checkout) = &request.pool else { return found };
+    let at = if is_known(request.conn_acquired_at) { request.conn_acquired_at } else { request.end_at };
+    let found = checkout
+        .waited_for
+        .iter()
+        .fold(found, |found, wait| found.shows_at(request, "pool.waitedFor", wait, at));
+    let reasons = checkout.not_reused.iter();
+    reasons.fold(found, |found, reason| found.shows_at(request, "pool.notReused", reason, at))
 }
 
 /// Returns `true` if the recorded header of the response says that its connection is to be closed.

@@ -59,7 +59,8 @@ use std::{
 ///
 /// # When the kernel is queried
 ///
-/// The kernel is queried when a connection is established and when it is closed, and again 100 ms and 1 s after the
+/// The kernel is queried when a connection is established, when a request on it fails or
+/// [stalls](crate::TraceSinkBuilder::stalled_after), and when it is closed. It is queried again 100 ms and 1 s after the
 /// close, until the entry shows that TCP has ended (`time-wait` or `close`). Queries are sent in batches: the first one
 /// waits 10 ms for others, or 50 ms if the previous batch had 16 or more. A subscriber gets what was known when the
 /// connection ended: nothing, if it ended before its first query.
@@ -133,6 +134,7 @@ impl Probe for ConntrackProbe {
         let event = match event {
             ProbeEvent::Connected => Event::Opened,
             ProbeEvent::ConnectFailed => Event::Failed,
+            ProbeEvent::RequestFailed | ProbeEvent::Stalled => Event::RequestFailed,
             ProbeEvent::Closing => Event::Closing,
             ProbeEvent::FirstByte => return,
         };

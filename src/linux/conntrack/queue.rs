@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 pub(super) enum Event {
     Opened,
     Failed,
+    /// A request on it failed or has stalled.
+    RequestFailed,
     Closing,
 }
 

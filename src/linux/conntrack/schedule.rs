@@ -196,7 +196,7 @@ fn query_for_event(conn: ConnRef, event: Event, now: Instant, is_last: bool) -> 
         // If it has ended, its close is the next event, unless the sink was closed.
         Event::Opened if conn.is_open() || conn.is_of_closed_sink() || is_last => FollowUp::TrackOpen,
         Event::Opened => return None,
-        Event::Failed => FollowUp::Nothing,
+        Event::Failed | Event::RequestFailed => FollowUp::Nothing,
         Event::Closing => query_again(0, now, now),
     };
     Some(Query { conn, follow_up })

@@ -124,16 +124,24 @@ impl Worker {
         if !is_its_own {
             return TcpState::None;
         }
+        if conn.known_conntrack(|known| !has_same_origin(known, &entry)) == Some(true) {
+            conn.conntrack_lost(); // the kernel has made another one for a later packet
+        }
         let tcp_state = entry.tcp_state.clone();
         conn.conntrack(entry);
         tcp_state
     }
 
-    /// Reports connections that the kernel should track and does not.
+    /// Notes that an open connection has lost its entry, and reports those that the kernel should track and does not.
     ///
     /// A failed attempt may rightly have no entry: a rule of this host may have dropped its packets and the entry with
     /// them, or the peer refused it, after which the kernel drops the entry at once.
     fn on_missing(&self, conn: &ConnRef) {
+        // Before the handshake is complete, the entry may be gone because the peer refused the connection. That of a UDP
+        // socket goes when nothing is sent for a while.
+        if conn.was_answered() && !conn.is_udp() {
+            conn.conntrack_lost();
+        }
         let had_entry = conn.known_conntrack(|_| ()).is_some();
         let is_unexpected = || conn.was_answered() || (conn.timed_out() && !self.found_any);
         if !had_entry && is_unexpected() {
@@ -144,10 +152,14 @@ impl Worker {
 
 /// Returns `true` if both are the same entry, the second some time later. The kernel may reuse an identifier.
 fn is_same_entry(known: &ConntrackEntry, later: &ConntrackEntry) -> bool {
-    known.id == later.id
-        && known.start_at == later.start_at
+    has_same_origin(known, later)
         && known.packets_sent <= later.packets_sent
         && known.packets_recv <= later.packets_recv
+}
+
+/// Returns `true` if both have the same identifier and begin. Its counters may have been reset meanwhile.
+fn has_same_origin(known: &ConntrackEntry, later: &ConntrackEntry) -> bool {
+    known.id == later.id && known.start_at == later.start_at
 }
 
 /// Closes the queue however the thread ends, so that nobody waits for it.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 mod text;
 
 pub use text::ParseTimestampError;
-pub(super) use text::with_precise_times;
+pub(crate) use text::with_precise_times;
 
 /// A time in a trace: relative to the trace's begin, absolute, or undefined.
 ///

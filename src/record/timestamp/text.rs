@@ -29,7 +29,7 @@ thread_local! {
 }
 
 /// Runs `f`. Relative times that it serializes are written with all their digits.
-pub(in crate::record) fn with_precise_times<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn with_precise_times<R>(f: impl FnOnce() -> R) -> R {
     scoped::scope(&PRECISE, (), f)
 }
 

@@ -1,15 +1,16 @@
 //! References to the record of a connection: [`ConnRef`] for whoever uses the connection, [`ConnLink`] for a request.
 
 use super::record::{ConnPath, ConnRecord};
+#[cfg(feature = "_record_requests")]
+use crate::error::FailureDetail;
 #[cfg(feature = "tls")]
 use crate::record::EndReason;
 #[cfg(any(feature = "_record_requests", feature = "tls"))]
 use crate::sink::core::Core;
-#[cfg(feature = "_record_requests")]
-use crate::{error::FailureDetail, sink::clock::Tick};
 use crate::{
     record::{Failure, TraceId},
     sink::{
+        clock::Tick,
         dial::group::{ConnSlot, DialGroup, GroupState},
         record_id::RecordId,
     },
@@ -151,8 +152,22 @@ impl ConnLink {
         std::ptr::eq(self.record(), conn.record())
     }
 
+    #[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+    pub(in crate::sink) fn conn_ref(&self) -> ConnRef {
+        ConnRef { group: self.group.clone(), slot: self.slot.clone() }
+    }
+
     pub(in crate::sink) fn id(&self) -> TraceId {
         self.group.core.id(self.record().id)
+    }
+
+    pub(in crate::sink) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.record().remote
+    }
+
+    /// Returns when the handshake was complete.
+    pub(in crate::sink) fn established(&self) -> Option<Tick> {
+        self.record().established()
     }
 
     /// Returns the connection with the tunnels over it.

@@ -16,16 +16,26 @@ pub(crate) struct ConntrackCell(OnceLock<Box<Mutex<Captured>>>);
 struct Captured {
     at: Tick,
     entry: ConntrackEntry,
+    /// When an entry was first found to be gone.
+    lost: Option<Tick>,
 }
 
 impl ConntrackCell {
     pub(super) fn put(&self, at: Tick, entry: ConntrackEntry) {
         let Some(kept) = self.0.get() else {
             // If another thread was faster, its entry stays: it is as new as this one.
-            let _ = self.0.set(Box::new(Mutex::new(Captured { at, entry })));
+            let _ = self.0.set(Box::new(Mutex::new(Captured { at, entry, lost: None })));
             return;
         };
-        *lock(kept) = Captured { at, entry };
+        let mut kept = lock(kept);
+        *kept = Captured { at, entry, lost: kept.lost };
+    }
+
+    /// Records that the entry is gone. Does nothing if there was none.
+    pub(super) fn lose(&self, at: Tick) {
+        if let Some(kept) = self.0.get() {
+            lock(kept).lost.get_or_insert(at);
+        }
     }
 
     /// Passes the entry to `look`; returns `None` if there is none.
@@ -41,7 +51,8 @@ impl ConntrackCell {
 
     pub(in crate::sink) fn export(&self, times: &Timeline) -> Option<Box<ConntrackEntry>> {
         let captured = lock(self.0.get()?);
-        Some(Box::new(ConntrackEntry { captured_at: times.at(captured.at), ..captured.entry.clone() }))
+        let (captured_at, lost_at) = (times.at(captured.at), times.at(captured.lost));
+        Some(Box::new(ConntrackEntry { captured_at, lost_at, ..captured.entry.clone() }))
     }
 }
 
@@ -67,5 +78,17 @@ mod tests {
         }
         let entry = cell.export(&times).unwrap();
         assert_eq!((entry.mark, entry.captured_at), (2, times.at(Tick::from_ticks(2))));
+    }
+
+    #[test]
+    fn the_first_loss_is_kept() {
+        let (cell, times) = (ConntrackCell::default(), Timeline::test());
+        cell.lose(Tick::from_ticks(1));
+        cell.put(Tick::from_ticks(2), ConntrackEntry::default());
+        assert!(cell.export(&times).unwrap().lost_at.is_undefined());
+        cell.lose(Tick::from_ticks(3));
+        cell.put(Tick::from_ticks(4), ConntrackEntry::default());
+        cell.lose(Tick::from_ticks(5));
+        assert_eq!(cell.export(&times).unwrap().lost_at, times.at(Tick::from_ticks(3)));
     }
 }

@@ -12,6 +12,12 @@ pub(super) mod conntrack;
 mod first_byte;
 #[cfg(any(feature = "connect", feature = "tls"))]
 pub(super) mod identity;
+#[cfg(all(feature = "timestamping", target_os = "linux"))]
+pub(super) mod kernel_times;
+#[cfg(all(feature = "timestamping", target_os = "linux"))]
+pub(super) mod kernel_times_recorder;
+#[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+mod lent_socket;
 #[cfg(feature = "_record_conns")]
 pub(super) mod new_record;
 pub(super) mod op_log;

@@ -1,5 +1,7 @@
 //! [`ConnRecorder`]: records an open connection on behalf of the socket's owner.
 
+#[cfg(all(feature = "timestamping", target_os = "linux"))]
+use super::kernel_times_recorder::KernelTimesRecorder;
 use super::{
     conn_ref::ConnRef,
     new_record::Endpoint,
@@ -180,6 +182,31 @@ impl ConnRecorder {
     pub(crate) fn show(&self, event: ProbeEvent, socket: ProbeSocket<'_>) {
         if let Some(live) = &self.0 {
             show(&live.conn, event, socket);
+        }
+    }
+
+    /// Returns what records the kernel's time stamps of the connection; `None` unless a probe has asked for them.
+    #[cfg(all(feature = "timestamping", target_os = "linux"))]
+    pub(crate) fn kernel_times(&self) -> Option<KernelTimesRecorder> {
+        KernelTimesRecorder::of(self.conn_ref()?)
+    }
+
+    /// Lets the probes look at the socket later. Call [`take_back`](Self::take_back) before it is closed.
+    #[cfg(any(feature = "resolve", feature = "server"))]
+    pub(crate) fn lend(&self, socket: ProbeSocket<'_>) {
+        #[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+        if let Some(live) = &self.0 {
+            live.conn.lend(socket);
+        }
+        #[cfg(not(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux")))]
+        let _ = (self, socket);
+    }
+
+    /// Keeps the probes from looking at the socket any more.
+    pub(crate) fn take_back(&self) {
+        #[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+        if let Some(live) = &self.0 {
+            live.conn.take_back();
         }
     }
 

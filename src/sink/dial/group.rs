@@ -13,11 +13,11 @@ use crate::{
     sink::{
         clock::Tick,
         conn::record::{ConnPath, ConnRecord},
-        core::Core,
+        core::{Core, Weight},
         dns::record::DnsRecord,
         record_id::RecordId,
         registry::{
-            CHUNK, Evictable,
+            CHUNK, Evictable, Rec,
             end::{End, EndCell},
             record_bytes,
         },
@@ -94,6 +94,8 @@ pub(crate) struct GroupState {
     ended_conns: u32,
     /// The bytes that were charged for everything that has ended.
     charged: u32,
+    /// The number of requests that are kept longer than others and refer to the group.
+    kept_requests: u32,
     /// Set when nothing more may begin in the group: the sink was closed, or the group was evicted.
     sealed: bool,
 }
@@ -104,6 +106,11 @@ impl GroupState {
     #[cfg(feature = "encrypted-dns")]
     pub(in crate::sink) fn shared_dials(&self) -> impl Iterator<Item = &Arc<DialGroup>> {
         self.dial.resolver_dials.iter().filter_map(|dial| dial.shared.as_ref())
+    }
+
+    /// Returns what the group takes of the bounds of the sink.
+    fn weight(&self) -> Weight {
+        Weight { bytes: self.charged, conns: self.ended_conns }
     }
 
     /// Returns the heap memory that the state takes.
@@ -202,6 +209,7 @@ impl DialGroup {
     pub(crate) fn record_ended(&self) {
         if self.running.fetch_sub(1, AcqRel) == 1 {
             let mut state = self.state();
+            let before = state.weight();
             let count = self.conn_count(&state) as u32;
             let more = if state.sealed { 0 } else { count - state.ended_conns };
             state.ended_conns += more;
@@ -210,6 +218,9 @@ impl DialGroup {
                 let bytes = u32::try_from(self.bytes(&state)).unwrap_or(u32::MAX);
                 let charged = std::mem::replace(&mut state.charged, bytes);
                 self.core.budget.recharge(charged as usize, bytes as usize);
+            }
+            if state.kept_requests > 0 {
+                self.core.kept_weight.change(before, state.weight());
             }
         }
     }
@@ -227,7 +238,7 @@ impl DialGroup {
     }
 
     /// Returns when the dial began, or the first connection.
-    #[cfg(feature = "_record")]
+    #[cfg(any(feature = "_record", feature = "json"))]
     pub(in crate::sink) fn begin_at(&self) -> Option<Tick> {
         let dial = self.dial.as_ref().map(|dial| dial.begin);
         dial.or_else(|| self.first.get().map(|conn| conn.begin))
@@ -246,6 +257,24 @@ impl DialGroup {
     /// Ends one [`retain`](Self::retain): what refers to the group is not kept any more.
     pub(crate) fn release(&self) {
         self.retained.fetch_sub(1, AcqRel);
+    }
+
+    /// Counts a request that refers to the group and is kept longer than others.
+    pub(in crate::sink) fn add_kept_request(&self) {
+        let mut state = self.state();
+        state.kept_requests += 1;
+        if state.kept_requests == 1 {
+            self.core.kept_weight.change(Weight::default(), state.weight());
+        }
+    }
+
+    /// Ends one [`add_kept_request`](Self::add_kept_request).
+    pub(in crate::sink) fn remove_kept_request(&self) {
+        let mut state = self.state();
+        state.kept_requests -= 1;
+        if state.kept_requests == 0 {
+            self.core.kept_weight.change(state.weight(), Weight::default());
+        }
     }
 
     fn conns<'a>(&'a self, state: &'a GroupState) -> impl Iterator<Item = &'a ConnRecord> {
@@ -288,15 +317,19 @@ impl DialGroup {
         let mut ended = 0;
         let mut state = self.state();
         state.sealed = true;
+        // The connections first: one that is established meanwhile must not be so after the end of its dial.
+        let mut latest = now;
+        for conn in self.conns(&state) {
+            let at = now.max(conn.latest());
+            latest = latest.max(at);
+            ended += u32::from(conn.end.end(at, &EndReason::SinkClosed, None));
+            ended += u32::from(conn.socks_cut_off(now));
+        }
         if let Some(dial) = &self.dial
-            && dial.end.end(now.max(dial.begin), &EndReason::SinkClosed, None)
+            && dial.end.end(latest.max(dial.begin), &EndReason::SinkClosed, None)
         {
             ended += 1;
             state.dial.end_resolve(now);
-        }
-        for conn in self.conns(&state) {
-            ended += u32::from(conn.end.end(now.max(conn.latest()), &EndReason::SinkClosed, None));
-            ended += u32::from(conn.socks_cut_off(now));
         }
         let end = |at: Tick| End { at, reason: EndReason::SinkClosed, fault: None };
         for record in state.dns.iter_mut().filter(|record| record.end.is_none()) {
@@ -392,8 +425,8 @@ impl Evictable for GroupSlot {
         })
     }
 
-    fn on_evict(&self, (): &()) {
-        let Some(group) = self.lock().take() else { return };
+    fn on_evict(slot: &Rec<Self>) {
+        let Some(group) = slot.lock().take() else { return };
         let mut state = group.state();
         state.sealed = true;
         let udp = group.conns(&state).filter(|conn| conn.is_udp()).count();

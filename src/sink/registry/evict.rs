@@ -1,6 +1,6 @@
 //! Evicts records from a registry, to keep its bound.
 
-use super::{Block, CHUNK, Chunk, Evictable, Node, Registry};
+use super::{Block, CHUNK, Chunk, Evictable, Evicted, Node, Registry};
 use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 
 impl<T: Evictable> Registry<T> {
@@ -36,6 +36,14 @@ impl<T: Evictable> Registry<T> {
         chunk.slots().next()?.get().map(look)
     }
 
+    /// Passes the last record of that chunk to `look`.
+    #[cfg(feature = "_record")]
+    pub(crate) fn peek_newest_of_oldest<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let index = self.oldest_shard(true)?;
+        let chunk = self.lock(index).list.as_ref()?.head.chunk.clone();
+        chunk.written().last().map(|(_, record)| look(record))
+    }
+
     fn oldest_shard(&self, with_last: bool) -> Option<usize> {
         let oldest = (0..self.shards.len()).filter_map(|i| {
             let shard = self.lock(i);
@@ -48,6 +56,7 @@ impl<T: Evictable> Registry<T> {
 
     /// Evicts the first chunk of a shard, even if it is the last.
     fn evict(&self, index: usize, with_last: bool) -> bool {
+        let mut kept = self.lock_kept();
         let (node, survivors) = {
             let mut shard = self.lock(index);
             let Some(list) = &mut shard.list else { return false };
@@ -67,10 +76,10 @@ impl<T: Evictable> Registry<T> {
             }
             (node, survivors)
         };
-        let gone =
-            node.written().filter(|(index, _)| survivors & (1 << index) == 0).map(|(_, record)| record);
-        let gone = gone.inspect(|record| record.on_evict(&self.common)).count();
-        self.dropped.fetch_add(gone as u64, Relaxed);
+        let mut evicted = Evicted::default();
+        node.recs(!survivors).for_each(|rec| evicted.retire(rec, &mut kept));
+        drop(kept);
+        self.dropped.fetch_add(evicted.count(), Relaxed);
         let chunk = node.chunk.clone();
         drop(node);
         self.recycle(chunk);
@@ -98,8 +107,39 @@ impl<T: Evictable> Registry<T> {
 
     /// Evicts the survivors that are not needed any more.
     pub(crate) fn sweep_survivors(&self) {
-        let gone = self.sweep();
-        self.dropped.fetch_add(gone as u64, Relaxed);
+        let evicted = self.sweep(&mut self.lock_kept());
+        self.dropped.fetch_add(evicted.count(), Relaxed);
+    }
+
+    /// Evicts a record of those that were worth keeping: the oldest that is `expendable`, or else the oldest. Returns
+    /// `false` if all of them are needed by others.
+    #[cfg(feature = "_record")]
+    #[cold]
+    pub(crate) fn evict_kept(&self, expendable: impl Fn(&T) -> bool) -> bool {
+        let mut kept = self.lock_kept();
+        let place = kept.iter().position(|rec| rec.is_evictable() && expendable(rec));
+        let Some(place) = place.or_else(|| kept.iter().position(|rec| rec.is_evictable())) else {
+            return false;
+        };
+        let mut evicted = Evicted::default();
+        if let Some(rec) = Arc::make_mut(&mut kept).remove(place) {
+            evicted.evict(rec);
+        }
+        drop(kept);
+        self.dropped.fetch_add(evicted.count(), Relaxed);
+        true
+    }
+
+    /// Passes the oldest record of those that were worth keeping to `look`.
+    #[cfg(feature = "_record")]
+    pub(crate) fn peek_kept<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.lock_kept().front().map(|rec| look(rec))
+    }
+
+    /// Returns how many records were worth keeping.
+    #[cfg(feature = "_record")]
+    pub(crate) fn kept_count(&self) -> usize {
+        self.lock_kept().len()
     }
 
     /// Returns how many records have outlived their chunk.

@@ -7,6 +7,9 @@
 //! evicted keeps its whole block: a request has a block of its own, so that it keeps no neighbours. The other blocks of
 //! an evicted chunk are used again: a sink that has reached its bounds allocates none.
 //!
+//! A record that is worth keeping when it would be evicted moves to a list of its own, from which the oldest are evicted
+//! separately. Records move, and are read, under the lock of that list, so that a reader finds each record in one place.
+//!
 //! This file has the parts of a registry, and how it is cleared. [`pinned`] reads, [`add`] and [`evict`] write.
 
 use self::shard::CachePadded;
@@ -15,6 +18,7 @@ use crate::{
     sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock},
 };
 use std::{
+    collections::VecDeque,
     fmt,
     ops::Deref,
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
@@ -45,8 +49,19 @@ pub(crate) trait Evictable: Sized {
     type Block: AsRef<[OnceLock<Self>]> + AsMut<[OnceLock<Self>]> + Default;
     /// Returns `true` if the record has ended, and nothing that is kept refers to it.
     fn is_evictable(&self) -> bool;
+    /// Returns `true` if the record is to be kept longer than others. Called once, when it would be evicted otherwise.
+    fn is_worth_keeping(_record: &Rec<Self>) -> bool {
+        false
+    }
     /// Called once when the registry evicts the record. Must break links that could lead back to the record.
-    fn on_evict(&self, common: &Self::Common);
+    fn on_evict(record: &Rec<Self>);
+    /// Returns `true` if the record is to be counted after it was evicted.
+    fn is_counted(_record: &Rec<Self>) -> bool {
+        false
+    }
+    /// Counts an evicted record. Called once, and under no lock of the registry, because it may call a function of the
+    /// program.
+    fn count(_record: &Rec<Self>) {}
 }
 
 /// A number of consecutive records, evicted together.
@@ -167,11 +182,14 @@ struct List<T: Evictable> {
 
 /// All records of one kind.
 pub(crate) struct Registry<T: Evictable> {
+    #[cfg(any(loom, feature = "_record"))]
     common: T::Common,
     /// An evicted chunk, used for the next one that is needed.
     #[cfg(any(loom, feature = "_record"))]
     spare: Mutex<Option<Arc<Chunk<T>>>>,
     shards: Box<[CachePadded<Mutex<Shard<T>>>]>,
+    /// The records that are worth keeping, in the order in which they left their chunks. Locked before a shard.
+    kept: Mutex<Arc<VecDeque<Rec<T>>>>,
     chunks: AtomicUsize,
     /// The number of records that left the lists since the last sweep of `survivors`.
     aged: AtomicUsize,
@@ -183,46 +201,47 @@ impl<T: Evictable> Registry<T> {
     pub(crate) fn new(bound: usize, common: T::Common) -> Self {
         let shards = shard::count(bound, CHUNK);
         let empty = || Shard { list: None, survivors: Arc::default() };
+        #[cfg(not(any(loom, feature = "_record")))]
+        let _ = common;
         Registry {
+            #[cfg(any(loom, feature = "_record"))]
             common,
             #[cfg(any(loom, feature = "_record"))]
             spare: Mutex::new(None),
             shards: (0..shards).map(|_| CachePadded(Mutex::new(empty()))).collect(),
+            kept: Mutex::new(Arc::default()),
             chunks: AtomicUsize::new(0),
             aged: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
         }
     }
 
-    /// Returns how many records were evicted. Repeats until none is: an evicted record may have been the last to need
-    /// another.
-    fn sweep(&self) -> usize {
+    /// Evicts survivors that can go. Repeats until none can: an evicted record may have been the last to need another.
+    fn sweep(&self, kept: &mut Arc<VecDeque<Rec<T>>>) -> Evicted<T> {
         self.aged.store(0, Relaxed);
-        let mut total = 0;
+        let mut evicted = Evicted::default();
         loop {
-            let mut gone = 0;
+            let mut evictable = Vec::new();
             for i in 0..self.shards.len() {
-                let evictable = {
-                    let mut shard = self.lock(i);
-                    if !shard.survivors.iter().any(|rec| rec.is_evictable()) {
-                        continue;
-                    }
-                    let (evictable, stay) = split(shard.survivors.iter().cloned());
+                let mut shard = self.lock(i);
+                if shard.survivors.iter().any(|rec| rec.is_evictable()) {
+                    let (of_shard, stay) = split(shard.survivors.iter().cloned());
                     shard.survivors = Arc::new(stay);
-                    evictable
-                };
-                gone += evictable.len();
-                evictable.iter().for_each(|rec| rec.on_evict(&self.common));
+                    evictable.extend(of_shard);
+                }
             }
-            total += gone;
-            if gone == 0 {
-                return total;
+            let before = evicted.number;
+            evictable.into_iter().for_each(|rec| evicted.retire(rec, kept));
+            if evicted.number == before {
+                return evicted;
             }
         }
     }
 
     /// Evicts everything that can be evicted, and restarts the count of evicted records from zero.
     pub(crate) fn clear(&self) {
+        let mut evicted = Evicted::default();
+        let mut kept = self.lock_kept();
         for i in 0..self.shards.len() {
             let (list, gone) = {
                 let mut shard = self.lock(i);
@@ -241,16 +260,28 @@ impl<T: Evictable> Registry<T> {
                 }
                 (list, gone)
             };
-            gone.iter().for_each(|rec| rec.on_evict(&self.common));
+            gone.into_iter().for_each(|rec| evicted.evict(rec));
             drop(list);
         }
-        self.sweep();
+        // Twice, because records that are worth keeping may need others.
+        for _ in 0..2 {
+            evicted.counted.extend(self.sweep(&mut kept).counted);
+            let (gone, stay) = split(std::mem::take(&mut *kept).iter().cloned());
+            *kept = Arc::new(stay.into());
+            gone.into_iter().for_each(|rec| evicted.evict(rec));
+        }
+        drop(kept);
+        evicted.count();
         self.dropped.store(0, Relaxed);
     }
 
     /// Returns how many records were evicted to keep the bound.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
+    }
+
+    fn lock_kept(&self) -> MutexGuard<'_, Arc<VecDeque<Rec<T>>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<T>> {
@@ -270,6 +301,44 @@ const ALL: u32 = u32::MAX;
 /// Separates records that can be evicted from those that stay.
 fn split<T: Evictable>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<Rec<T>>) {
     recs.partition(|rec| rec.is_evictable())
+}
+
+/// Records that were evicted.
+struct Evicted<T: Evictable> {
+    number: u64,
+    /// Those that are to be counted, when no lock is held.
+    counted: Vec<Rec<T>>,
+}
+
+impl<T: Evictable> Default for Evicted<T> {
+    fn default() -> Self {
+        Evicted { number: 0, counted: Vec::new() }
+    }
+}
+
+impl<T: Evictable> Evicted<T> {
+    /// Evicts a record, or adds it to `kept` if it is worth keeping.
+    fn retire(&mut self, rec: Rec<T>, kept: &mut Arc<VecDeque<Rec<T>>>) {
+        if T::is_worth_keeping(&rec) {
+            Arc::make_mut(kept).push_back(rec);
+        } else {
+            self.evict(rec);
+        }
+    }
+
+    fn evict(&mut self, rec: Rec<T>) {
+        T::on_evict(&rec);
+        self.number += 1;
+        if T::is_counted(&rec) {
+            self.counted.push(rec);
+        }
+    }
+
+    /// Counts the records, and returns how many were evicted. No lock may be held.
+    fn count(self) -> u64 {
+        self.counted.iter().for_each(T::count);
+        self.number
+    }
 }
 
 impl<T: Evictable> fmt::Debug for Registry<T> {

@@ -2,25 +2,28 @@
 
 use super::{Chunk, Evictable, Rec, Registry};
 use crate::sink::record_id::RecordId;
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 /// The records of one moment, none of which is evicted as long as this is held. Those that are written meanwhile may be
 /// among them.
 pub(crate) struct Pinned<T: Evictable> {
     chunks: Vec<Arc<Chunk<T>>>,
     survivors: Vec<Arc<Vec<Rec<T>>>>,
+    kept: Arc<VecDeque<Rec<T>>>,
 }
 
 impl<T: Evictable> Registry<T> {
     /// Pins the records that are there now.
     pub(crate) fn pin(&self) -> Pinned<T> {
-        let mut pinned = Pinned { chunks: Vec::new(), survivors: Vec::new() };
-        for i in 0..self.shards.len() {
-            let (mut node, survivors) = {
-                let shard = self.lock(i);
-                (shard.list.as_ref().map(|list| list.head.clone()), shard.survivors.clone())
-            };
-            pinned.survivors.push(survivors);
+        let kept = self.lock_kept();
+        let shards = (0..self.shards.len()).map(|i| {
+            let shard = self.lock(i);
+            (shard.list.as_ref().map(|list| list.head.clone()), shard.survivors.clone())
+        });
+        let (heads, survivors): (Vec<_>, Vec<_>) = shards.unzip();
+        let mut pinned = Pinned { chunks: Vec::new(), survivors, kept: kept.clone() };
+        drop(kept);
+        for mut node in heads {
             while let Some(here) = node {
                 pinned.chunks.push(here.chunk.clone());
                 node = here.next.get().cloned();
@@ -31,9 +34,9 @@ impl<T: Evictable> Registry<T> {
 
     /// Returns a reference to each record that is there now, in no particular order.
     pub(crate) fn collect(&self) -> Vec<Rec<T>> {
-        let Pinned { chunks, survivors } = self.pin();
-        let listed = chunks.iter().flat_map(|chunk| chunk.recs()).map(|(_, rec)| rec);
-        survivors.iter().flat_map(|shard| shard.iter().cloned()).chain(listed).collect()
+        let pinned = self.pin();
+        let listed = pinned.chunks.iter().flat_map(|chunk| chunk.recs()).map(|(_, rec)| rec);
+        pinned.unlisted().cloned().chain(listed).collect()
     }
 }
 
@@ -45,12 +48,17 @@ impl<T: Evictable> Pinned<T> {
                 .written()
                 .map(|(index, record)| (RecordId::from_nonzero(chunk.base + u64::from(index)), record))
         });
-        self.survivors.iter().flat_map(|shard| shard.iter()).map(|rec| (rec.id(), &**rec)).chain(listed)
+        self.unlisted().map(|rec| (rec.id(), &**rec)).chain(listed)
+    }
+
+    /// Returns the records that are in no chunk of the lists any more.
+    fn unlisted(&self) -> impl Iterator<Item = &Rec<T>> {
+        self.survivors.iter().flat_map(|shard| shard.iter()).chain(self.kept.iter())
     }
 
     /// Returns an upper bound of the number of records.
     pub(crate) fn max_len(&self) -> usize {
-        self.chunks.len() * super::CHUNK + self.survivors.iter().map(|shard| shard.len()).sum::<usize>()
+        self.chunks.len() * super::CHUNK + self.unlisted().count()
     }
 }
 

@@ -12,6 +12,7 @@ struct Item {
     open: AtomicBool,
     needed_by: AtomicU32,
     needs: Mutex<Option<Rec<Item>>>,
+    is_worthy: bool,
     evictions: AtomicU32,
     live: Arc<()>,
 }
@@ -39,9 +40,13 @@ impl Evictable for Item {
         !self.open.load(Relaxed) && self.needed_by.load(Relaxed) == 0
     }
 
-    fn on_evict(&self, (): &()) {
-        assert_eq!(self.evictions.fetch_add(1, Relaxed), 0, "evicted twice");
-        if let Some(before) = self.needs.lock().unwrap().take() {
+    fn is_worth_keeping(record: &Rec<Self>) -> bool {
+        record.is_worthy
+    }
+
+    fn on_evict(record: &Rec<Self>) {
+        assert_eq!(record.evictions.fetch_add(1, Relaxed), 0, "evicted twice");
+        if let Some(before) = record.needs.lock().unwrap().take() {
             before.needed_by.fetch_sub(1, Relaxed);
         }
     }
@@ -281,4 +286,32 @@ fn a_small_bound_has_few_shards() {
         let registry = Registry::<Item>::new(bound, ());
         assert!(registry.shards.len() <= most && registry.shards.len().is_power_of_two(), "{bound}");
     }
+}
+
+#[test]
+fn records_worth_keeping_outlive_their_chunk_and_are_evicted_separately() {
+    let test = Test::new();
+    let worthy = || Item { is_worthy: true, ..Item::default() };
+    let kept: Vec<_> =
+        (0..2 * CHUNK).map(|at| test.add(if at % 2 == 0 { worthy() } else { Item::default() })).collect();
+    let open = test.add(Item { open: true.into(), ..worthy() });
+    test.add(Item::default());
+    while test.registry.evict_oldest_chunk() {}
+    assert_eq!((test.registry.kept_count(), test.registry.dropped()), (CHUNK, CHUNK as u64 + 1));
+    let pinned = test.registry.pin();
+    assert_eq!(pinned.iter().count(), CHUNK + 1);
+    open.end();
+    test.registry.sweep_survivors();
+    assert_eq!(test.registry.kept_count(), CHUNK + 1, "a survivor is kept, too");
+
+    let follower = test.add(Item::after(&kept[0]));
+    assert!(test.registry.evict_kept(|_| false));
+    let evictions = |rec: &Rec<Item>| rec.evictions.load(Relaxed);
+    assert_eq!([&kept[0], &kept[2], &kept[4]].map(evictions), [0, 1, 0], "the oldest that nothing needs");
+    assert!(test.registry.evict_kept(|item| std::ptr::eq(item, &*kept[6])));
+    assert_eq!([&kept[4], &kept[6]].map(evictions), [0, 1], "an expendable one before it");
+    assert_eq!(pinned.iter().count(), CHUNK + 1, "what is pinned stays");
+    drop((follower, open));
+    test.registry.clear();
+    assert_eq!((test.registry.pin().iter().count(), test.registry.kept_count()), (0, 0));
 }

@@ -1,7 +1,10 @@
 //! [`CurrentRequest`]: the request for which the current poll runs.
 
-use super::{body_recorder::RequestBodyRecorder, record::RequestRef};
-use crate::{record::Failure, sink::context};
+use super::{body_recorder::RequestBodyRecorder, pool_checkout::PoolCheckout, record::RequestRef};
+use crate::{
+    record::Failure,
+    sink::{conn::conn_ref::ConnRef, context},
+};
 use http::StatusCode;
 
 /// The request for which the current poll runs, for layers below the one that records it.
@@ -15,6 +18,22 @@ impl CurrentRequest {
 
     pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Records what the current request waits for in the pool.
+    pub(crate) fn waits(checkout: PoolCheckout) {
+        context::with_current_request(|request| request.record.pool.set(checkout));
+    }
+
+    /// Records that the current request was given a connection by the pool.
+    #[inline]
+    pub(crate) fn checked_out(conn: Option<&ConnRef>, checkout: PoolCheckout) {
+        context::with_current_request(|request| {
+            request.record.pool.set(checkout);
+            if let Some(conn) = conn {
+                request.acquired(conn);
+            }
+        });
     }
 
     /// Records that the peer has not processed the current request, which will be sent again.

@@ -44,17 +44,6 @@ impl RequestRef {
         record.hops < MAX_REQUEST_HOPS - 1 && self.add_follower()
     }
 
-    /// Keeps this request as long as the one that follows it, or the DNS record whose messages it carried. Returns
-    /// `false` if it is not kept any more.
-    pub(in crate::sink) fn add_follower(&self) -> bool {
-        self.record.followers.fetch_add(1, AcqRel);
-        let is_kept = !self.record.is_evicted.load(Acquire);
-        if !is_kept {
-            self.remove_follower();
-        }
-        is_kept
-    }
-
     /// Records that this is a CONNECT on the connection to a proxy: what the connection carries later is not part of
     /// it.
     #[cfg(feature = "proxy")]

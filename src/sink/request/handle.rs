@@ -58,6 +58,7 @@ enum Inner {
 struct Slot {
     hops: SmallVec<[RequestRef; 1]>,
     tags: Option<Box<Tags>>,
+    keep: bool,
 }
 
 impl Default for Inner {
@@ -165,6 +166,20 @@ impl RequestHandle {
         }
     }
 
+    /// Has the sink keep the request longer than others, like those that [`Retention::keep`](crate::Retention::keep)
+    /// chooses. A handle that is not bound yet does so for the requests that will be sent with it.
+    pub fn keep(&self) {
+        match &self.0 {
+            Inner::Slot(None) => {}
+            Inner::Bound(request) => request.record.choose(),
+            Inner::Slot(Some(slot)) => {
+                let mut slot = slot.lock().ignore_poison();
+                slot.keep = true;
+                slot.hops.iter().for_each(|hop| hop.record.choose());
+            }
+        }
+    }
+
     pub(crate) fn last_hop(&self) -> Option<RequestRef> {
         match &self.0 {
             Inner::Slot(None) => None,
@@ -176,9 +191,12 @@ impl RequestHandle {
     #[cfg(feature = "_record_requests")]
     pub(in crate::sink) fn bind(&self, request: RequestRef) {
         if let Inner::Slot(Some(slot)) = &self.0 {
-            let Slot { hops, tags } = &mut *slot.lock().ignore_poison();
+            let Slot { hops, tags, keep } = &mut *slot.lock().ignore_poison();
             if let Some(tags) = tags {
                 request.set_tags(tags);
+            }
+            if *keep {
+                request.record.choose();
             }
             if hops.len() == usize::from(MAX_REQUEST_HOPS) {
                 hops.remove(0);
@@ -195,7 +213,8 @@ impl RequestHandle {
         match self.0 {
             Inner::Slot(Some(_)) => self,
             Inner::Bound(request) => {
-                let slot = Slot { tags: request.tags().map(Box::new), hops: [request].into() };
+                let tags = request.tags().map(Box::new);
+                let slot = Slot { tags, keep: request.record.is_chosen(), hops: [request].into() };
                 RequestHandle(Inner::Slot(Some(Arc::new(Mutex::new(slot)))))
             }
             Inner::Slot(None) => RequestHandle::new(),

@@ -1,9 +1,10 @@
-//! HTTP requests: their state ([`record`], [`extras`]), what happens to them ([`events`], [`dials`], [`ending`]), and
-//! who reports it ([`recorder`], [`body_recorder`], [`decoded_body`], [`current`]).
+//! HTTP requests: their state ([`record`], [`extras`]), what happens to them ([`events`], [`dials`], [`ending`],
+//! [`eviction`]), and who reports it ([`recorder`], [`body_recorder`], [`decoded_body`], [`current`]).
 //!
 //! [`handle`] is what a user holds to ask about a request, and [`response_ext`] how a response carries it. [`headers`]
 //! copies the header fields that are asked for, [`field_kind`] tells those with credentials, [`masking`] hides them,
-//! [`url`] is what is kept of a URL, [`origin`] what a request belongs to, and [`tags`] what the user wrote on it.
+//! [`url`] is what is kept of a URL, [`origin`] what a request belongs to, `pool_checkout` how it was given its
+//! connection, and [`tags`] what the user wrote on it.
 
 #[cfg(feature = "request")]
 pub(super) mod body_recorder;
@@ -16,6 +17,7 @@ mod dials;
 mod ending;
 #[cfg(feature = "_record_requests")]
 mod events;
+mod eviction;
 pub(super) mod extras;
 #[cfg(feature = "_record_requests")]
 mod field_kind;
@@ -30,6 +32,8 @@ pub(super) mod masking;
 #[cfg(feature = "_record_requests")]
 pub(super) mod new_request;
 pub(super) mod origin;
+#[cfg(feature = "client")]
+pub(super) mod pool_checkout;
 pub(super) mod record;
 #[cfg(feature = "_record_requests")]
 pub(super) mod recorder;

@@ -23,11 +23,13 @@ use crate::{
     },
 };
 use http::{HeaderMap, Method, Uri, Version};
+#[cfg(feature = "request")]
+use std::sync::atomic::AtomicBool;
 use std::{
     num::{NonZeroU32, NonZeroU64},
     sync::{
         Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64},
+        atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64},
     },
 };
 use tracing::{dispatcher, level_filters::LevelFilter};
@@ -105,6 +107,8 @@ impl NewRequest {
             status: AtomicU16::new(0),
             grpc_status: AtomicU16::new(0),
             conn_acquired: AtomicTick::default(),
+            #[cfg(feature = "client")]
+            pool: Default::default(),
             body_end: AtomicTick::default(),
             response_head: AtomicTick::default(),
             first_byte: AtomicTick::default(),
@@ -115,7 +119,7 @@ impl NewRequest {
             end: EndCell::new(links.extras.is_some()),
             followers: AtomicU32::new(0),
             hops,
-            is_evicted: AtomicBool::new(false),
+            retention: AtomicU8::new(0),
             held: AtomicU8::new(0),
             #[cfg(feature = "request")]
             declared_length: AtomicU64::new(0),

@@ -1,14 +1,14 @@
 //! [`RequestRecord`]: the state of one exchange of a request for a response.
 
+#[cfg(feature = "client")]
+use super::pool_checkout::PoolCheckoutCell;
 #[cfg(feature = "_record_requests")]
 use super::tags::Tags;
-use super::{
-    extras::{RequestLinks, linked_groups},
-    origin::RequestOrigin,
-    url::RecordedUrl,
-};
+use super::{extras::RequestLinks, origin::RequestOrigin, url::RecordedUrl};
 #[cfg(feature = "client")]
 use crate::record::Failure;
+#[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+use crate::sink::probe::ProbeEvent;
 use crate::{
     error::FailureDetail,
     sink::{
@@ -16,17 +16,19 @@ use crate::{
         conn::conn_ref::ConnLink,
         core::Core,
         record_id::RecordId,
-        registry::{Evictable, Rec, end::EndCell, record_bytes},
+        registry::{Rec, end::EndCell, record_bytes},
     },
     sync::IgnorePoison,
 };
 use http::{Method, Version};
 use std::num::NonZeroU32;
+#[cfg(feature = "request")]
+use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock,
     atomic::{
-        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-        Ordering::{AcqRel, Acquire, Release},
+        AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+        Ordering::{AcqRel, Acquire},
     },
 };
 
@@ -52,6 +54,8 @@ pub(crate) struct RequestRecord {
     /// The status of a gRPC call, plus one; zero if none came.
     pub(crate) grpc_status: AtomicU16,
     pub(crate) conn_acquired: AtomicTick,
+    #[cfg(feature = "client")]
+    pub(in crate::sink) pool: PoolCheckoutCell,
     pub(crate) body_end: AtomicTick,
     pub(crate) response_head: AtomicTick,
     pub(crate) first_byte: AtomicTick,
@@ -67,8 +71,8 @@ pub(crate) struct RequestRecord {
     /// The number of requests that led to this one.
     #[cfg(feature = "_record_requests")]
     pub(super) hops: u8,
-    /// Set when the sink does not keep the request any more, though a handle may still ask for it.
-    pub(super) is_evicted: AtomicBool,
+    /// Flags: [`CHOSEN`], [`KEPT`], [`MERELY_SLOW`] and [`EVICTED`].
+    pub(super) retention: AtomicU8,
     /// [`REDIRECT_HELD`] while the request of a redirect stays open until the client has decided whether to follow it,
     /// [`REDIRECT_COMPLETE`] if its response has ended meanwhile, zero for all other requests. See
     /// [`hold_redirects`](crate::request::TraceRequestLayer::hold_redirects).
@@ -95,6 +99,15 @@ pub(super) enum FirstConn {
 
 /// The bytes of a URL and the other heap data that most requests have.
 const TYPICAL_HEAP_BYTES: usize = 256;
+
+/// The program or a rule wants the request to be kept longer than others.
+const CHOSEN: u8 = 1;
+/// The request is kept longer than others, and its groups count it.
+const KEPT: u8 = 1 << 1;
+/// The request is kept longer than others only because it was slow.
+const MERELY_SLOW: u8 = 1 << 3;
+/// The sink does not keep the request any more, though a handle may still ask for it.
+const EVICTED: u8 = 1 << 2;
 
 /// The value of `held` while the response has not ended.
 #[cfg(feature = "request")]
@@ -138,6 +151,35 @@ impl RequestRecord {
         self.held.load(Acquire) != 0
     }
 
+    /// Has the sink keep the request longer than others.
+    pub(super) fn choose(&self) {
+        self.retention.fetch_or(CHOSEN, AcqRel);
+    }
+
+    pub(super) fn is_chosen(&self) -> bool {
+        self.retention.load(Acquire) & CHOSEN != 0
+    }
+
+    /// Records that the request is kept longer than others, perhaps for no other reason than that it was slow.
+    pub(super) fn set_kept(&self, is_merely_slow: bool) {
+        self.retention.fetch_or(if is_merely_slow { KEPT | MERELY_SLOW } else { KEPT }, AcqRel);
+    }
+
+    /// Returns `true` if the request is kept longer than others only because it was slow.
+    #[cfg(feature = "_record")]
+    pub(in crate::sink) fn is_merely_slow(&self) -> bool {
+        self.retention.load(Acquire) & MERELY_SLOW != 0
+    }
+
+    /// Records that the sink does not keep the request any more. Returns `true` if it was kept longer than others.
+    pub(in crate::sink) fn set_evicted(&self) -> bool {
+        self.retention.fetch_or(EVICTED, AcqRel) & KEPT != 0
+    }
+
+    pub(super) fn is_evicted(&self) -> bool {
+        self.retention.load(Acquire) & EVICTED != 0
+    }
+
     /// Locks the links, if there is anything in them.
     pub(crate) fn links(&self) -> Option<MutexGuard<'_, RequestLinks>> {
         self.end.has_links().then(|| self.lock())
@@ -171,31 +213,12 @@ impl RequestRecord {
         let last = links.extras.as_ref().and_then(|extras| extras.conn.as_ref());
         f(last.or(self.first_conn()), Some(&links))
     }
-}
 
-impl Evictable for RequestRecord {
-    type Common = Arc<Core>;
-    type Block = [crate::sync::OnceLock<Self>; 1];
-
-    fn is_evictable(&self) -> bool {
-        !self.end.is_open() && self.followers.load(Acquire) == 0
-    }
-
-    /// Breaks the links to other requests. A handle may still hold the record, which then keeps its connections, but
-    /// the sink does not keep them for it.
-    fn on_evict(&self, core: &Arc<Core>) {
-        self.is_evicted.store(true, Release);
-        let charged = self.with_links(|conn, links| {
-            linked_groups(conn, links).for_each(|group| group.release());
-            if self.end.is_open() { 0 } else { self.charge(links, self.end.fault()) }
-        });
-        core.budget.release(charged);
-        let kept = self.links().and_then(|mut links| {
-            let extras = links.extras.as_mut()?;
-            Some((extras.prev_hop.kept.take(), std::mem::take(&mut extras.connects)))
-        });
-        if let Some((hop, connects)) = kept {
-            hop.into_iter().chain(connects).for_each(|other| other.remove_follower());
+    /// Has the probes look at the connection of the request, if it is still open.
+    #[cfg(all(feature = "_lent_sockets", feature = "_record_requests", target_os = "linux"))]
+    pub(in crate::sink) fn show_conn_to_probes(&self, event: ProbeEvent) {
+        if let Some(conn) = self.with_links(|conn, _| conn.map(ConnLink::conn_ref)) {
+            conn.show_for_request(event);
         }
     }
 }
@@ -214,6 +237,17 @@ impl RequestRef {
 
     pub(crate) fn record_id(&self) -> RecordId {
         self.record.id()
+    }
+
+    /// Keeps this request as long as the one that follows it, the DNS record whose messages it carried, or a receiver
+    /// of its slice needs it. Returns `false` if it is not kept any more.
+    pub(in crate::sink) fn add_follower(&self) -> bool {
+        self.record.followers.fetch_add(1, AcqRel);
+        let is_kept = !self.record.is_evicted();
+        if !is_kept {
+            self.remove_follower();
+        }
+        is_kept
     }
 
     /// Records that what this request was kept for is not kept any more.

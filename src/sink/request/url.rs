@@ -4,7 +4,10 @@
 use super::masking::mask_uri;
 #[cfg(feature = "_record_requests")]
 use crate::record::limits::MAX_URL_BYTES;
-use crate::record::{Text, limits::LimitedText};
+use crate::{
+    record::{Text, limits::LimitedText},
+    url_authority::url_authority,
+};
 use http::Uri;
 use std::num::NonZeroU32;
 
@@ -43,6 +46,16 @@ impl RecordedUrl {
         match self {
             RecordedUrl::Whole(uri) => text(uri),
             RecordedUrl::Cut(cut) => cut.text().clone(),
+        }
+    }
+
+    /// Returns the host and port, without user info.
+    pub(super) fn host(&self) -> &str {
+        match self {
+            RecordedUrl::Whole(uri) => {
+                url_authority(uri.authority().map_or("", |authority| authority.as_str()))
+            }
+            RecordedUrl::Cut(cut) => url_authority(cut.text()),
         }
     }
 

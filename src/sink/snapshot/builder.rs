@@ -199,12 +199,7 @@ impl SnapshotBuilder {
     fn finish(mut self) -> NetTrace {
         let known = self.known;
         self.http.clear_unknown_causes(&known, |request, cause| {
-            let cause = self.core.id(cause);
-            for link in [&mut request.prev_hop, &mut request.triggered_by] {
-                if *link == cause {
-                    *link = BoxedOrEmpty::new();
-                }
-            }
+            clear_cause(request, &self.core.id(cause));
         });
         self.dials.clear_unknown_causes(&known, |dial, _| dial.triggered_by = TraceId::UNDEFINED);
 
@@ -243,21 +238,31 @@ impl SnapshotBuilder {
     }
 }
 
+/// Clears the links of a request to the one with this identifier.
+pub(super) fn clear_cause(request: &mut HttpReqTrace, cause: &TraceId) {
+    for link in [&mut request.prev_hop, &mut request.triggered_by] {
+        if *link == *cause {
+            *link = BoxedOrEmpty::new();
+        }
+    }
+}
+
 /// Groups as they are found, each once.
 #[derive(Default)]
-struct GroupSet {
+pub(super) struct GroupSet {
     /// All groups that were ever found. They live as long as the builder, so that no other can have the same address.
     seen: HashSet<*const DialGroup, IdHashState>,
-    found: Vec<Arc<DialGroup>>,
+    pub(super) found: Vec<Arc<DialGroup>>,
 }
 
 impl GroupSet {
-    fn extend(&mut self, groups: Vec<Arc<DialGroup>>) {
+    pub(super) fn extend(&mut self, groups: Vec<Arc<DialGroup>>) {
         self.seen.reserve(groups.len());
         self.found.extend(groups.into_iter().filter(|group| self.seen.insert(Arc::as_ptr(group))));
     }
 
-    fn add(&mut self, group: &Arc<DialGroup>) {
+    #[inline]
+    pub(super) fn add(&mut self, group: &Arc<DialGroup>) {
         if self.seen.insert(Arc::as_ptr(group)) {
             self.found.push(group.clone());
         }
@@ -269,7 +274,7 @@ fn first_message(record: &DnsRecord) -> Option<Tick> {
 }
 
 /// Sorts by when the records began; those that began at the same moment keep their order. They come nearly in order.
-fn in_order<T, B: Ord>(items: &mut [T], begin: impl Fn(&T) -> B) {
+pub(super) fn in_order<T, B: Ord>(items: &mut [T], begin: impl Fn(&T) -> B) {
     if !items.is_sorted_by_key(&begin) {
         items.sort_by_key(begin);
     }
@@ -332,11 +337,12 @@ impl<T> RecordList<T> {
 
 /// A set of record IDs, most of which are neighbours.
 #[derive(Default)]
-struct IdSet(HashMap<u64, u64, IdHashState>);
+pub(super) struct IdSet(HashMap<u64, u64, IdHashState>);
 
 impl IdSet {
     /// Returns `true` if the ID was not in the set.
-    fn insert(&mut self, id: RecordId) -> bool {
+    #[inline]
+    pub(super) fn insert(&mut self, id: RecordId) -> bool {
         let number = id.get();
         let (bits, bit) = (self.0.entry(number / 64).or_default(), 1 << (number % 64));
         let is_new = *bits & bit == 0;
@@ -344,7 +350,8 @@ impl IdSet {
         is_new
     }
 
-    fn contains(&self, id: RecordId) -> bool {
+    #[inline]
+    pub(super) fn contains(&self, id: RecordId) -> bool {
         let number = id.get();
         self.0.get(&(number / 64)).is_some_and(|bits| bits & 1 << (number % 64) != 0)
     }

@@ -36,7 +36,7 @@ use crate::{
 };
 use http::{StatusCode, Version};
 use std::{
-    num::NonZeroU32,
+    num::{NonZeroU16, NonZeroU32},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -112,6 +112,10 @@ pub(in crate::sink) fn request_and_links(
         proto_minor: version % 10,
         network_proxy: network_proxy.into(),
         seen_on_wire: record.seen_on_wire,
+        #[cfg(feature = "client")]
+        pool: record.pool.export(),
+        #[cfg(not(feature = "client"))]
+        pool: None,
         stream_id: record.stream_id,
         window_wait_us: None,
         req_sent_at: times.at(record.begin),
@@ -145,6 +149,24 @@ pub(in crate::sink) fn request_and_links(
     let mut others = extras.map(|extras| extras.write_into(&mut out, core, times)).unwrap_or_default();
     others.cause = others.cause.or(served);
     (out, others)
+}
+
+/// Returns the requests that a request refers to. Passes the groups that it refers to to `found`.
+#[cfg(feature = "json")]
+pub(in crate::sink) fn related_requests(
+    record: &RequestRecord,
+    found: impl FnMut(&Arc<DialGroup>),
+) -> impl Iterator<Item = RecordId> {
+    let served = record.origin.as_deref().and_then(|origin| origin.served);
+    let (prev_hop, cause, connects) = record.with_links(|conn, links| {
+        linked_groups(conn, links).for_each(found);
+        let Some(extras) = links.and_then(|links| links.extras.as_deref()) else {
+            return (None, None, vec![]);
+        };
+        let cause = conn.filter(|_| extras.is_connect).and_then(|conn| conn.group.triggered_by());
+        (extras.prev_hop.id, cause, extras.connects.iter().map(RequestRef::record_id).collect())
+    });
+    [served, prev_hop, cause].into_iter().flatten().chain(connects)
 }
 
 /// Writes what the request belongs to into `out`. Returns the request for which it was made.
@@ -324,9 +346,14 @@ pub(in crate::sink) fn tcp_conn(
     let connected = established.is_some();
     let counts = |info: &TcpInfo| connected || info.event == TcpInfoEvent::ConnectFailed;
     let probe_data = record.probe_data.get();
-    let readings = probe_data.into_iter().flat_map(|data| data.tcp_info(end.as_ref(), times));
-    let tcp_info = readings.filter(counts).collect();
+    let mut tcp_info = probe_data.map_or_else(Vec::new, |data| data.tcp_info(end.as_ref(), times));
+    tcp_info.retain(counts);
     let icmp_error = probe_data.and_then(|data| data.icmp_error(end.as_ref())).filter(|_| !connected);
+    #[cfg(all(feature = "timestamping", target_os = "linux"))]
+    let kernel_times =
+        probe_data.and_then(|data| data.kernel_times.get()).and_then(|log| log.export(end.as_ref(), times));
+    #[cfg(not(all(feature = "timestamping", target_os = "linux")))]
+    let kernel_times = None;
     let (end_at, end_reason, failure, error, error_bytes) = end_fields(end, times);
     let mut truncated = BoxedOrEmpty::<TruncatedFields>::new();
     truncated.note(if connected { "connErr" } else { "handshakeErr" }, error_bytes);
@@ -364,7 +391,8 @@ pub(in crate::sink) fn tcp_conn(
         bytes_unobserved: connected && record.is_unobserved,
         socks: record.socks().map(|record| Box::new(socks(record, times))),
         conntrack: record.conntrack.export(times),
-        tcp_info,
+        tcp_info: tcp_info.into(),
+        kernel_times,
         icmp_error: icmp_error.map(|error| Box::new(error.clone())),
         wire,
         socket_trace,
@@ -476,6 +504,9 @@ pub(in crate::sink) fn tls(group: &DialGroup, record: TlsRecord, times: &Timelin
         key_exchange_group: facts.key_exchange_group,
         negotiated_proto: facts.negotiated_proto,
         server_name: record.server_name,
+        client_hello_len: NonZeroU16::new(facts.client_hello_len),
+        hello_retry_request: facts.hello_retry_request,
+        offered_http2: facts.offered_http2,
         truncated_fields: truncated,
     }
 }

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_shared_chain_is_charged_once_until_its_last_clone_is_dropped() {
-        let core = Arc::new(Core::new(SinkConfig::default(), 0));
+        let core = Arc::new(Core::new(SinkConfig::default(), vec![], 0));
         let certs: Arc<[PeerCert]> = vec![PeerCert::default(); 3].into();
         let bytes = certs.iter().map(PeerCert::bytes).sum::<usize>();
         let chain = PeerChain::new(certs, None);

@@ -17,6 +17,12 @@ pub(crate) struct TlsFacts {
     pub(crate) did_resume: bool,
     /// Whether this side is the server. Set by the recorder, and stored here because there is room for it.
     pub(crate) accepted: bool,
+    /// Whether this side, the client, offered HTTP/2.
+    pub(crate) offered_http2: bool,
+    /// Whether the server sent a HelloRetryRequest.
+    pub(crate) hello_retry_request: bool,
+    /// The length of the first ClientHello in bytes, or zero if it is not known. What is longer counts as the maximum.
+    pub(crate) client_hello_len: u16,
     pub(crate) peer_certs: PeerChain,
     pub(crate) alert: BoxedOrEmpty<Text>,
 }

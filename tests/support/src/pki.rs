@@ -130,6 +130,19 @@ impl Leaf {
         };
         builder.with_single_cert(self.chain.clone(), self.key_der()).unwrap()
     }
+
+    /// Returns the configuration of a server that agrees on keys by secp384r1 alone, for which clients send no key share:
+    /// it answers a ClientHello of TLS 1.3 with a HelloRetryRequest.
+    pub fn server_that_retries(&self) -> ServerConfig {
+        let mut provider = (*provider()).clone();
+        provider.kx_groups = vec![rustls::crypto::ring::kx_group::SECP384R1];
+        ServerConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key_der())
+            .unwrap()
+    }
 }
 
 /// Returns the crypto provider of the tests: ring, whichever one nettrace is built with.

@@ -104,7 +104,7 @@ pub struct Call {
     pub duration: f64,
     /// The number of bytes, or the name of the error.
     pub result: Result<usize, String>,
-    /// Whether the call moves no data of the stream: `MSG_ERRQUEUE` or `MSG_PEEK`.
+    /// Whether the call moves no data of the stream: `MSG_ERRQUEUE`, or `MSG_PEEK` that took no error.
     pub is_control: bool,
 }
 

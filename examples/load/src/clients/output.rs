@@ -39,7 +39,13 @@ impl Output {
             // Its spans have no events: the line is written when the span ends.
             Mode::ReqwestTracing => Some(Self::lines(FmtSpan::CLOSE)),
             Mode::TowerHttpOtel | Mode::ReqwestTracingOtel => Some(Self::spans()),
-            Mode::Bare | Mode::Untraced | Mode::Off | Mode::Traced | Mode::Full | Mode::Captured => None,
+            Mode::Bare
+            | Mode::Untraced
+            | Mode::Off
+            | Mode::Traced
+            | Mode::Full
+            | Mode::Stamped
+            | Mode::Captured => None,
             Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => None,
             Mode::Wire | Mode::WireOff => None,
             Mode::Reqwest | Mode::ReqwestObserved | Mode::ReqwestOff => None,

@@ -21,6 +21,7 @@ pub fn sink(args: &Args) -> Result<TraceSink, BoxError> {
         Mode::ReqwestObserved | Mode::TonicTraced => builder.build(),
         Mode::Events => builder.subscriber(TracingEvents::new()).build(),
         Mode::Full => with_probes(builder).build(),
+        Mode::Stamped => with_stamps(builder).build(),
         Mode::Captured => with_capture(builder, &args.interface)?.build(),
     })
 }
@@ -31,8 +32,18 @@ fn with_probes(builder: TraceSinkBuilder) -> TraceSinkBuilder {
     builder.probe(ConntrackProbe::new()).probe(TcpInfoProbe::new())
 }
 
+#[cfg(target_os = "linux")]
+fn with_stamps(builder: TraceSinkBuilder) -> TraceSinkBuilder {
+    builder.probe(nettrace::linux::TimestampingProbe::new().every(1))
+}
+
 #[cfg(not(target_os = "linux"))]
 fn with_probes(builder: TraceSinkBuilder) -> TraceSinkBuilder {
+    builder
+}
+
+#[cfg(not(target_os = "linux"))]
+fn with_stamps(builder: TraceSinkBuilder) -> TraceSinkBuilder {
     builder
 }
 

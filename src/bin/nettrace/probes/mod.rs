@@ -21,10 +21,12 @@ mod pcap_output;
 #[cfg(feature = "capture")]
 mod pcap_output;
 
+pub(crate) use self::kernel::KernelProbes;
+
 /// The enabled probes. They are set up before the request is made, so that an unwritable file is reported first.
 pub(crate) struct Probes {
     key_log: Option<KeyLog>,
-    kernel: kernel::KernelProbes,
+    kernel: KernelProbes,
     packets: Option<pcap_output::PcapOutput>,
 }
 
@@ -35,11 +37,7 @@ impl Probes {
             Some(file) => Some(pcap_output::PcapOutput::start(file, &args.pcap)?),
             None => None,
         };
-        Ok(Probes {
-            key_log,
-            kernel: kernel::KernelProbes::start(args.conntrack, args.conntrack_zone)?,
-            packets,
-        })
+        Ok(Probes { key_log, kernel: KernelProbes::start(args.conntrack, args.conntrack_zone)?, packets })
     }
 
     pub(crate) fn sink(&self, builder: TraceSinkBuilder) -> TraceSink {

@@ -5,6 +5,7 @@
 //! part of its [`ConnId`].
 
 use super::ids::{ConnId, HostId, Loan};
+use crate::sink::NotReused;
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -36,6 +37,8 @@ pub(super) struct Entry<Conn: Reusable> {
     pub(super) phase: Phase<Conn>,
     /// Present from `opened` to `task_ended`.
     pub(super) handle: Option<Conn::Handle>,
+    /// Why it is about to be closed, if that is known.
+    pub(super) lost: Option<NotReused>,
 }
 
 /// The phase of a connection. The [state machine](super) has a table of the events that change it.
@@ -72,7 +75,8 @@ impl<Conn: Reusable> ConnTable<Conn> {
     pub(super) fn insert(&mut self, host: HostId) -> ConnId {
         let serial = self.next_serial;
         self.next_serial += 1;
-        let index = self.entries.insert(Entry { serial, host, phase: Phase::Dialing, handle: None });
+        let index =
+            self.entries.insert(Entry { serial, host, phase: Phase::Dialing, handle: None, lost: None });
         ConnId { index, serial }
     }
 

@@ -9,7 +9,7 @@ use super::{
     conn_table::{Phase, Reusable},
     ids::ConnId,
 };
-use crate::record::EndReason;
+use crate::{record::EndReason, sink::NotReused};
 use tokio::time::Instant;
 
 impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
@@ -17,7 +17,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     /// connection is idle; the next one that becomes idle adds a new [`WakeAt`](Action::WakeAt).
     pub(in crate::client::pool) fn expire(&mut self, now: Instant) -> Option<Instant> {
         let limits = self.limits;
-        self.close_idle_if(EndReason::IdleLimit, |since| limits.is_overdue(since, now));
+        self.close_idle_if(NotReused::IdleTimeout, |since| limits.is_overdue(since, now));
         let first = self.conns.iter().filter_map(|(_, entry)| entry.phase.idle_since()).min();
         let next = first.zip(limits.idle_timeout).and_then(|(first, timeout)| first.checked_add(timeout));
         self.is_timed = next.is_some();
@@ -31,7 +31,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
 
     /// Closes all idle connections.
     pub(in crate::client::pool) fn close_idle(&mut self) {
-        self.close_idle_if(EndReason::Closed, |_| true);
+        self.close_idle_if(NotReused::ClosedByProgram, |_| true);
     }
 
     /// Enforces the limits on idle connections, after another one has become idle.
@@ -39,7 +39,7 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
         while self.limits.max_idle.is_some_and(|max| self.idle > max)
             && let Some(oldest) = self.longest_idle()
         {
-            self.close_conn(oldest, EndReason::IdleLimit);
+            self.close_conn(oldest, NotReused::IdleLimit);
         }
         if self.is_timed {
             return;
@@ -53,7 +53,12 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     }
 
     /// Closes a connection that is idle.
-    pub(super) fn close_conn(&mut self, id: ConnId, reason: EndReason) {
+    pub(super) fn close_conn(&mut self, id: ConnId, why: NotReused) {
+        let reason = match why {
+            NotReused::IdleTimeout | NotReused::IdleLimit => EndReason::IdleLimit,
+            _ => EndReason::Closed,
+        };
+        self.will_be_lost(id, why);
         let Some(host) = self.conns.get_mut(id).map(|entry| entry.host) else { return };
         let host = &mut self.hosts[host.0];
         host.idle.retain(|idle| *idle != id);
@@ -70,11 +75,11 @@ impl<Conn: Reusable, Waker: Clone> PoolState<Conn, Waker> {
     }
 
     /// Closes every idle connection for which `is_chosen` accepts the start of its idle time.
-    fn close_idle_if(&mut self, reason: EndReason, is_chosen: impl Fn(Instant) -> bool) {
+    fn close_idle_if(&mut self, why: NotReused, is_chosen: impl Fn(Instant) -> bool) {
         let idle = self.conns.iter().filter_map(|(id, entry)| Some((id, entry.phase.idle_since()?)));
         let chosen: Vec<_> = idle.filter(|(_, since)| is_chosen(*since)).map(|(id, _)| id).collect();
         for id in chosen {
-            self.close_conn(id, reason.clone());
+            self.close_conn(id, why);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod reuse;
+
 /// A fake connection, identified by its name.
 #[derive(Clone, Debug, PartialEq)]
 struct Fake {
@@ -45,7 +47,7 @@ struct Fixture {
 
 fn pool(limits: Limits) -> Fixture {
     let mut state = PoolState::new(limits);
-    let host = state.add_host(false);
+    let host = state.add_host(false, NotReused::First);
     Fixture { state, host, now: Instant::now() }
 }
 
@@ -96,7 +98,7 @@ impl Fixture {
     }
 
     fn checkout(&mut self) -> Option<&'static str> {
-        self.state.checkout(self.host, self.now).map(|conn| conn.name)
+        self.state.checkout(self.host, self.now).map(|(conn, _)| conn.name)
     }
 
     fn actions(&mut self) -> Vec<Act> {
@@ -330,7 +332,7 @@ impl Fixture {
 #[test]
 fn with_http2_prior_knowledge_there_is_one_dial_at_a_time() {
     let mut pool = pool(Limits::default());
-    pool.host = pool.state.add_host(true);
+    pool.host = pool.state.add_host(true, NotReused::First);
     let [a, b, c] = ['a', 'b', 'c'].map(|name| pool.wait(name));
     assert_eq!([b.permit, c.permit], [None; 2]);
     pool.state.leave(pool.host, a.ticket);
@@ -344,7 +346,7 @@ fn with_http2_prior_knowledge_there_is_one_dial_at_a_time() {
 #[test]
 fn idle_connections_above_the_limits_are_closed() {
     let mut pool = pool(Limits { max_idle: Some(2), max_idle_per_host: Some(2), ..Limits::default() });
-    let elsewhere = pool.state.add_host(false);
+    let elsewhere = pool.state.add_host(false, NotReused::First);
     let waiting = pool.state.wait(elsewhere);
     let other = waiting.permit.unwrap();
     pool.state.leave(elsewhere, waiting.ticket);

@@ -1,5 +1,6 @@
 //! Connections that cannot be made, or late.
 
+use super::nat;
 use crate::{
     explain::{
         case::{Case, MAX_RELATED, peer},
@@ -281,10 +282,16 @@ pub(in crate::explain::rules) fn filtered(case: &Case<'_>) -> Option<Found> {
     }
     let (addresses, time) = (unreached.addresses(), unreached.time(case));
     let last = unreached.attempts.last()?;
-    let mut sentence =
-        format!("Nothing came back from {addresses} within {}", duration(time, case.graph.times.coarse));
+    let target = nat::redirected_to(last);
+    let by_nat =
+        target.as_ref().map_or(String::new(), |target| format!(", which this host redirects to {target},"));
+    let mut sentence = format!(
+        "Nothing came back from {addresses}{by_nat} within {}",
+        duration(time, case.graph.times.coarse)
+    );
+    let target = target.as_ref().unwrap_or(&addresses);
     let mut check =
-        format!("Check that {addresses} is up, and that firewalls on the way let packets to it pass");
+        format!("Check that {target} is up, and that firewalls on the way let packets to it pass");
     if !was_sent_again(case, last) {
         sentence.push_str(", which is before a SYN is sent again");
         check.push_str(", and whether the time limit is too short");

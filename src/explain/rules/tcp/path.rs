@@ -9,10 +9,10 @@ use crate::{
         rules::tls,
     },
     readable::duration,
-    record::{EndReason, Failure, HttpReqTrace, TcpConnTrace, TcpInfo, TcpInfoEvent},
+    record::{EndReason, Failure, HttpReqTrace, TcpConnTrace, TcpInfo, TcpInfoEvent, Timestamp},
 };
 
-/// A connection on which a request got stuck, as the kernel saw it when it was closed.
+/// A connection on which a request got stuck, as the kernel saw it when either ended.
 pub(super) struct Stall<'a> {
     pub(super) conn: &'a TcpConnTrace,
     pub(super) info: &'a TcpInfo,
@@ -23,7 +23,8 @@ pub(super) struct Stall<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StallKind {
-    /// Nothing was acknowledged, and a new connection to the same address was made meanwhile.
+    /// Nothing was acknowledged, and a new connection to the same address was made meanwhile, or connection tracking has
+    /// forgotten this one.
     MappingLost,
     /// Small segments were acknowledged, and full ones were not.
     LargeSent,
@@ -65,6 +66,11 @@ fn closing(conn: &TcpConnTrace) -> Option<&TcpInfo> {
     conn.tcp_info.last().filter(|info| info.event == TcpInfoEvent::Closing)
 }
 
+/// Returns when the connection's entry was found to be gone, while the connection was open.
+pub(super) fn lost_at(conn: &TcpConnTrace) -> Option<Timestamp> {
+    conn.conntrack.as_deref().map(|entry| entry.lost_at).filter(|time| !time.is_undefined())
+}
+
 fn request_on_conn<'a>(case: &Case<'a>) -> Option<(&'a HttpReqTrace, &'a TcpConnTrace)> {
     let request = case.request.filter(|request| !request.accepted)?;
     Some((request, case.conn.filter(|conn| conn.connected)?))
@@ -72,16 +78,19 @@ fn request_on_conn<'a>(case: &Case<'a>) -> Option<(&'a HttpReqTrace, &'a TcpConn
 
 /// Returns the nanoseconds of a request during which something had not happened for so many milliseconds.
 fn quiet(case: &Case<'_>, request: &HttpReqTrace, info: &TcpInfo, millis: Option<u32>) -> Option<i64> {
-    let (begin, end, at) = (case.at(request.req_sent_at)?, case.at(request.end_at)?, case.at(info.at)?);
+    let (begin, at) = (case.at(request.req_sent_at)?, case.at(info.at)?);
+    let end = case.at(request.end_at).unwrap_or(at);
     let since = at.saturating_sub(i64::from(millis?) * 1_000_000);
     Some(end.min(at).saturating_sub(begin.max(since)).max(0))
 }
 
-/// Returns the connection on which a request got stuck until time ran out.
+/// Returns the connection on which a request got stuck until time ran out, or is stuck.
 pub(super) fn stall<'a>(case: &Case<'a>) -> Option<Stall<'a>> {
-    let has_timed_out = case.was_cut_short() || case.failure() == Some(&Failure::TimedOut);
-    let (request, conn) = request_on_conn(case).filter(|_| has_timed_out)?;
-    let info = closing(conn)?;
+    let is_stuck = case.was_cut_short()
+        || case.outcome == Outcome::Running
+        || case.failure() == Some(&Failure::TimedOut);
+    let (request, conn) = request_on_conn(case).filter(|_| is_stuck)?;
+    let info = case.tcp_info_at_end(request, conn)?;
     let is_dialed = is_dialed(case, conn);
     let is_positive = |count: Option<u32>| count > Some(0);
     let is_backing_off = info.retransmits > Some(0) || info.backoff > Some(0);
@@ -99,7 +108,7 @@ pub(super) fn stall<'a>(case: &Case<'a>) -> Option<Stall<'a>> {
             info.delivered.map(|delivered| delivered.saturating_sub(info.sacked.unwrap_or_default()));
         if is_positive(info.sacked) && is_small(mean(info.bytes_acked, delivered), info.snd_mss) {
             (StallKind::LargeSent, quiet(case, request, info, info.last_data_recv_ms).max(unacknowledged())?)
-        } else if is_reused && newest > case.at(request.req_sent_at) {
+        } else if is_reused && (newest > case.at(request.req_sent_at) || lost_at(conn).is_some()) {
             (StallKind::MappingLost, unacknowledged()?)
         } else {
             (StallKind::Loss, unacknowledged()?)
@@ -180,7 +189,7 @@ pub(in crate::explain::rules) fn loss(case: &Case<'_>) -> Option<Found> {
         let Stall { conn, info, cost, .. } = stall;
         let address = peer(conn);
         let sentence = format!(
-            "{address} acknowledged nothing for {}: what was sent was lost, and lost again.",
+            "{address} acknowledged nothing for {}, however often it was sent: packets to it or its replies are lost.",
             duration(cost, case.graph.times.coarse)
         );
         let found = stall
@@ -231,6 +240,10 @@ pub(in crate::explain::rules) fn mtu_black_hole(case: &Case<'_>) -> Option<Found
     }
     let Stall { conn, info, kind, .. } = stall;
     let address = peer(conn);
+    let (from, to) = match kind == StallKind::LargeSent {
+        true => ("this host", &*conn.addr_tuple.dst_ip),
+        false => (&*conn.addr_tuple.dst_ip, "this host"),
+    };
     let (sentence, field, count) = match kind == StallKind::LargeSent {
         true => (
             format!(
@@ -241,7 +254,10 @@ pub(in crate::explain::rules) fn mtu_black_hole(case: &Case<'_>) -> Option<Found
             info.sacked,
         ),
         false => (
-            format!("Full segments of {address} are lost on the way, and small ones after them arrive."),
+            format!(
+                "A later part of what {address} sent has arrived, and an earlier one has not: full segments are lost on \
+                 the way."
+            ),
             "tcpInfo.rcvOoopack",
             info.rcv_ooopack,
         ),
@@ -250,8 +266,8 @@ pub(in crate::explain::rules) fn mtu_black_hole(case: &Case<'_>) -> Option<Found
         stall
             .found(case, &address, sentence)
             .check(format!(
-                "Allow ICMP \"fragmentation needed\" and \"packet too big\" on the way to {address}, or lower the MTU \
-                 (ping -M do -s 1472)."
+                "Allow ICMP \"fragmentation needed\" and \"packet too big\" on the way from {from} to {to}, or lower the \
+                 MTU; find it with `ping -M do -s 1472` in that direction."
             ))
             .shows_at(conn, field, count.unwrap_or_default(), info.at)
             .shows_at(conn, "tcpInfo.sndMss", info.snd_mss.unwrap_or_default(), info.at)
@@ -280,11 +296,9 @@ pub(in crate::explain::rules) fn zero_window(case: &Case<'_>) -> Option<Found> {
     let found = Found::degraded(
         Stage::Tcp,
         address.as_str(),
-        format!("{address} did not read what was sent: its receive window was full for {time}."),
+        format!("{address} did not read what was sent: its receive window was closed for {time}."),
     )
-    .check(format!(
-        "Check why the program at {address} reads slowly, and whether its receive buffer is too small."
-    ))
+    .check(format!("Check why the program at {address} does not read, or reads slowly."))
     .costs(limited)
     .shows_at(conn, "tcpInfo.rwndLimitedUs", info.rwnd_limited_us.unwrap_or_default(), info.at);
     Some(match (info.probes, info.snd_wnd) {

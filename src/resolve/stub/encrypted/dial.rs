@@ -20,7 +20,7 @@ use super::failure::SessionFailure;
 use crate::{
     error::{BoxError, FailureDetail, ResolveError, ResolveErrorKind as Kind, TlsError},
     nameserver::{EncryptedNameserver, NameserverHost},
-    net::{FailedAttempt, ProbedSocket, SocketOptions, TcpAttempt, TracedIo},
+    net::{FailedAttempt, SocketOptions, TcpAttempt, TracedIo},
     resolve::stub::options::{SkipNameserver, source_for},
     sink::{ConnRecorder, ConnRef, DialRecorder, DialRef},
     tls::{MaybeTlsStream, TraceTlsLayer},
@@ -128,7 +128,7 @@ impl Dial {
         recorder: ConnRecorder,
     ) -> Result<EstablishedStream, SessionFailure> {
         let conn = recorder.conn_ref().cloned();
-        let io = TokioIo::new(TracedIo::new(stream, recorder).with_socket(TcpStream::probe_socket));
+        let io = TokioIo::new(TracedIo::tcp(stream, recorder));
         let limit = self.deadline.saturating_duration_since(Instant::now());
         let uri = self.uri().map_err(|error| SessionFailure::Tls(Arc::new(error)))?;
         let mut tls = self.tls.with_handshake_timeout(limit).layer(());

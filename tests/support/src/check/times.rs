@@ -62,6 +62,7 @@ impl<'a> Times<'a> {
             let end = ("SOCKS end", socks.handshake_end_at);
             self.in_order(&who, &[handshake[1], begin, end, close]);
         }
+        self.kernel_times(&who, conn);
         let begin = if conn.connected { handshake[1] } else { handshake[0] };
         let readings = conn.tcp_info.iter().map(|info| ("tcpInfo's at", info.at));
         let end = if conn.connected { close } else { handshake[1] };
@@ -253,6 +254,31 @@ impl<'a> Times<'a> {
     }
 
     /// Asserts that the defined times do not decrease.
+    /// A byte is written before it is sent, and received before it is read; bytes are counted in the order of times.
+    fn kernel_times(&mut self, who: &str, conn: &TcpConnTrace) {
+        let Some(times) = conn.kernel_times.as_deref() else { return };
+        let close = ("connCloseAt", conn.conn_close_at);
+        for write in &times.writes {
+            let written = [("handshakeEndAt", conn.handshake_end_at), ("writtenAt", write.written_at)];
+            let stages = [
+                ("scheduledAt", write.scheduled_at),
+                ("sentAt", write.sent_at),
+                ("ackedAt", write.acked_at),
+                close,
+            ];
+            self.in_order(who, &[&written[..], &stages].concat());
+        }
+        for read in &times.reads {
+            self.in_order(who, &[("receivedAt", read.received_at), ("readAt", read.read_at), close]);
+        }
+        let sent: Vec<_> = times.writes.iter().map(|write| write.sent_bytes).collect();
+        let received: Vec<_> = times.reads.iter().map(|read| read.recv_bytes).collect();
+        let is_counted =
+            |bytes: &[u64], total| bytes.is_sorted() && bytes.last().is_none_or(|last| *last <= total);
+        self.problems.expect(is_counted(&sent, conn.total_sent_bytes), who, "sentBytes of kernelTimes");
+        self.problems.expect(is_counted(&received, conn.total_recv_bytes), who, "recvBytes of kernelTimes");
+    }
+
     fn in_order(&mut self, who: impl Display, times: &[(&str, Timestamp)]) {
         let mut before: Option<(&str, i128)> = None;
         for &(what, time) in times {

@@ -1,4 +1,4 @@
-//! A link with a delay, in user space, because many kernels are built without netem.
+//! A link with a delay or a limited rate, in user space, because many kernels are built without netem.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -19,6 +19,8 @@ pub enum Delay {
     All(Duration),
     /// The first segment of each TCP connection, so that only `connect` takes longer.
     Syn(Duration),
+    /// Every frame, until those before it have passed at this rate, in bytes per second. The queue has no limit.
+    Rate(u32),
 }
 
 /// A bridge that carries frames between two interfaces of a namespace, until it is dropped.
@@ -50,6 +52,7 @@ async fn carry(from: OwnedFd, to: OwnedFd, delay: Delay) {
     let mut frame = vec![0; 70_000]; // segmentation is offloaded, so a frame has up to 64 KiB
     let mut waiting = BTreeMap::new();
     let mut arrived = 0_u64; // keeps the order of frames that are due together
+    let mut last = Instant::now();
     loop {
         let next = waiting.first_key_value().map(|((due, _), _)| *due);
         tokio::select! {
@@ -57,7 +60,9 @@ async fn carry(from: OwnedFd, to: OwnedFd, delay: Delay) {
                 let Ok(length) = read else { return };
                 let frame = &frame[..length];
                 arrived += 1;
-                waiting.insert((Instant::now() + delay.of(frame), arrived), frame.to_vec());
+                let due = delay.due(frame, last);
+                last = due;
+                waiting.insert((due, arrived), frame.to_vec());
             }
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                 let (_, frame) = waiting.pop_first().expect("a frame is due");
@@ -69,11 +74,14 @@ async fn carry(from: OwnedFd, to: OwnedFd, delay: Delay) {
 }
 
 impl Delay {
-    fn of(self, frame: &[u8]) -> Duration {
+    /// Returns when the frame, which has just arrived, is passed on. `last` is the same for the frame before it.
+    fn due(self, frame: &[u8], last: Instant) -> Instant {
+        let now = Instant::now();
         match self {
-            Self::All(delay) => delay,
-            Self::Syn(delay) if is_syn(frame) => delay,
-            Self::Syn(_) => Duration::ZERO,
+            Self::All(delay) => now + delay,
+            Self::Syn(delay) if is_syn(frame) => now + delay,
+            Self::Syn(_) => now,
+            Self::Rate(rate) => last.max(now) + Duration::from_secs(frame.len() as u64) / rate,
         }
     }
 }

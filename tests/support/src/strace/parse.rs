@@ -71,7 +71,10 @@ impl<'a> Reader<'a> {
             "getsockname" => self.trace.sockets[index].local = address(arguments),
             _ => {
                 let direction = direction(name)?;
-                let is_control = arguments.contains("MSG_ERRQUEUE") || arguments.contains("MSG_PEEK");
+                // A peek that fails takes the error of the socket in place of the read.
+                let has_peeked = returned.value.as_ref().map_or_else(|error| error == "EAGAIN", |_| true);
+                let is_control =
+                    arguments.contains("MSG_ERRQUEUE") || arguments.contains("MSG_PEEK") && has_peeked;
                 let call = |result| Call {
                     name: name.into(),
                     direction,

@@ -10,9 +10,17 @@ impl KernelProbes {
         if conntrack { Err(Problem::usage("--conntrack works on Linux only")) } else { Ok(KernelProbes) }
     }
 
+    pub(crate) fn all(_: Option<u16>) -> Self {
+        KernelProbes
+    }
+
     pub(crate) fn probes(&self, builder: TraceSinkBuilder) -> TraceSinkBuilder {
         builder
     }
 
     pub(crate) fn warn_of_problems(&self) {}
+
+    pub(crate) fn not_seen(&self) -> Vec<String> {
+        vec!["round trips, losses and NAT: the kernel is asked about connections on Linux only".into()]
+    }
 }

@@ -1,13 +1,14 @@
 //! Emits finished records as events of the crate `tracing`.
+//!
+//! This file has the subscriber and all events but those of requests, which are in [`request`].
 
 use crate::{
-    record::{
-        DialTrace, DnsQueryTrace, EndReason, Failure, HttpReqTrace, TcpConnTrace, Timestamp, TlsTunnelTrace,
-        TraceId, UdpConnTrace,
-    },
-    sink::{FinishedRecord, RecordKind, Subscriber},
+    record::{DialTrace, DnsQueryTrace, EndReason, Failure, TcpConnTrace, TlsTunnelTrace, UdpConnTrace},
+    sink::{FinishedRecord, FinishedRequest, RecordKind, Subscriber},
 };
-use std::{borrow::Cow, fmt};
+use std::fmt;
+#[cfg(feature = "explain")]
+use std::time::Duration;
 use tracing::{
     Level, Metadata,
     callsite::DefaultCallsite,
@@ -15,6 +16,27 @@ use tracing::{
     level_filters::{LevelFilter, STATIC_MAX_LEVEL},
     metadata::Kind,
     subscriber::NoSubscriber,
+};
+
+/// Emits an event. The level of an event must be known at compile time.
+macro_rules! emit {
+    ($target:literal, $level:expr, { $($fields:tt)* }, $($message:tt)+) => {
+        match $level {
+            Level::WARN => tracing::event!(target: $target, Level::WARN, { $($fields)* }, $($message)+),
+            Level::INFO => tracing::event!(target: $target, Level::INFO, { $($fields)* }, $($message)+),
+            _ => tracing::event!(target: $target, Level::DEBUG, { $($fields)* }, $($message)+),
+        }
+    };
+}
+
+mod fields;
+mod request; // after the macro, which it uses
+
+use self::{
+    fields::{
+        accepted, code, host_and_port, id, is_success, level, milliseconds, number, outcome, reason, text,
+    },
+    request::{Cause, RequestFacts, request_event, request_in_brief},
 };
 
 /// A subscriber that emits each finished record as an event of the crate [`tracing`](https://docs.rs/tracing), for
@@ -44,9 +66,11 @@ use tracing::{
 /// record in the trace; `nettrace.request`, `nettrace.dial`, `nettrace.conn`, `nettrace.tunnel` and
 /// `nettrace.prev_hop`, the identifiers of linked records; `nettrace.accepted` on the server's side;
 /// `nettrace.traceparent`, `nettrace.span` (the span of `tracing` that a request was made in) and `nettrace.tags`;
-/// `nettrace.end_reason`, `error.message` and `duration_ms`. Unknown fields are left out, as are byte counts that were
-/// not observed. An event has only what the record has. Of the header fields it has `traceparent` alone, even if the
-/// sink records others.
+/// `nettrace.end_reason`, `error.message` and `duration_ms`. Of a request there are also its phases (`blocked_ms`,
+/// `dns_ms` and so on, see [`Timings`](crate::record::Timings)), whether its connection had been open before
+/// (`nettrace.conn_reused`), and, if it failed or was slow, the code of the cause (`nettrace.cause`, see
+/// `nettrace::explain`), with a sentence if it failed (`nettrace.verdict`). Unknown fields are left out, as are byte
+/// counts that were not observed. Of the header fields an event has `traceparent` alone, even if the sink records others.
 ///
 /// # Cost
 ///
@@ -62,23 +86,29 @@ use tracing::{
 /// | | instructions | allocations |
 /// |---|---|---|
 /// | level off | 150 | 0 |
-/// | info, [`brief`](Self::brief) | 11,400 | 1 |
-/// | info | 27,400 | 1 |
+/// | info, [`brief`](Self::brief) | 11,700 | 1 |
+/// | info | 34,600 | 1 |
 ///
 /// The time and the target take 4,000 of these, the message of a usual URL 4,000 if it contains the URL, and each field
 /// 1,000 (an integer or a short text) to 1,700 (`duration_ms`).
 ///
 /// If events leave the process through a client that is itself traced, do not add this subscriber to that client's
 /// sink: each event would cause another.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct TracingEvents {
     brief: bool,
+    #[cfg(feature = "explain")]
+    explain_slower_than: Duration,
 }
 
 impl TracingEvents {
     /// Creates the subscriber. The filter of the program's `tracing` subscriber selects events.
     pub const fn new() -> Self {
-        TracingEvents { brief: false }
+        TracingEvents {
+            brief: false,
+            #[cfg(feature = "explain")]
+            explain_slower_than: Duration::from_secs(1),
+        }
     }
 
     /// Sets whether the event of a request that succeeded has only the message `GET 200` and the fields `nettrace.id`,
@@ -90,15 +120,49 @@ impl TracingEvents {
         self.brief = on;
         self
     }
+
+    /// Sets how long a request that succeeds may take before its event says why it was slow (`nettrace.cause`). 1 s by
+    /// default. With [`Duration::MAX`], only requests that failed are explained.
+    ///
+    /// The records of the request are put together for this, which takes some 100 µs.
+    #[cfg(feature = "explain")]
+    pub const fn explain_slower_than(mut self, time: Duration) -> Self {
+        self.explain_slower_than = time;
+        self
+    }
+}
+
+impl Default for TracingEvents {
+    fn default() -> Self {
+        TracingEvents::new()
+    }
 }
 
 impl Subscriber for TracingEvents {
+    fn finished_request(&self, _: &FinishedRecord, request: &FinishedRequest<'_>) {
+        let record = request.record();
+        #[cfg(feature = "explain")]
+        let cause = Cause::of(request, self.explain_slower_than);
+        #[cfg(not(feature = "explain"))]
+        let cause = Cause::default();
+        if self.brief && is_success(record) {
+            request_in_brief(record, &cause);
+        } else {
+            let (peer_addr, is_conn_reused) = (request.peer_addr(), request.is_conn_reused());
+            request_event(
+                record,
+                &RequestFacts { peer_addr, is_conn_reused, timings: request.timings(), cause },
+            );
+        }
+    }
+
     fn finished(&self, record: &FinishedRecord) {
         match record {
+            // Another subscriber passes the record on, without the rest.
             FinishedRecord::HttpRequest(record) if self.brief && is_success(record) => {
-                request_in_brief(record)
+                request_in_brief(record, &Cause::default())
             }
-            FinishedRecord::HttpRequest(record) => request(record),
+            FinishedRecord::HttpRequest(record) => request_event(record, &RequestFacts::default()),
             FinishedRecord::Dial(record) => dial(record),
             FinishedRecord::TcpConn(record) => tcp_conn(record),
             FinishedRecord::UdpConn(record) => udp_conn(record),
@@ -152,77 +216,6 @@ fn may_be_taken(kind: RecordKind, level: Level) -> bool {
         RecordKind::TlsTunnel => callsite!("nettrace::tls"),
     };
     !callsite.register().is_never()
-}
-
-/// Emits an event. The level of an event must be known at compile time.
-macro_rules! emit {
-    ($target:literal, $level:expr, { $($fields:tt)* }, $($message:tt)+) => {
-        match $level {
-            Level::WARN => tracing::event!(target: $target, Level::WARN, { $($fields)* }, $($message)+),
-            Level::INFO => tracing::event!(target: $target, Level::INFO, { $($fields)* }, $($message)+),
-            _ => tracing::event!(target: $target, Level::DEBUG, { $($fields)* }, $($message)+),
-        }
-    };
-}
-
-fn level(reason: Option<&EndReason>, usual: Level) -> Level {
-    if has_failed(reason) { Level::WARN } else { usual }
-}
-
-fn has_failed(reason: Option<&EndReason>) -> bool {
-    reason.is_some_and(EndReason::is_failure)
-}
-
-fn is_success(record: &HttpReqTrace) -> bool {
-    record.failure.is_none() && !has_failed(record.end_reason.as_ref())
-}
-
-fn request_in_brief(record: &HttpReqTrace) {
-    let mut digits = itoa::Buffer::new();
-    let status = Some(record.resp_status_code).filter(|status| *status != 0);
-    let status = status.map(|status| digits.format(status));
-    tracing::event!(target: "nettrace::http", Level::INFO, {
-        nettrace.id = record.trace_id.as_str(),
-        url.full = record.req_url.as_str(),
-        duration_ms = milliseconds(record.req_sent_at, record.end_at),
-    }, "{} {}", record.req_method.as_str(), status.unwrap_or_default());
-}
-
-fn request(record: &HttpReqTrace) {
-    let (host, port) = host_and_port_of_url(&record.req_url);
-    let status = Some(record.resp_status_code).filter(|status| *status != 0);
-    let mut digits = itoa::Buffer::new();
-    let status_text = status.map(|status| digits.format(status));
-    // As in the semantic conventions: a 4xx status is an error of the client, not of the server.
-    let first = if record.accepted { 500 } else { 400 };
-    let refused = status_text.filter(|_| record.resp_status_code >= first);
-    let outcome = code(&record.failure).or(status_text).unwrap_or_default();
-    let received = record.resp_encoded_len.unwrap_or(record.resp_content_len);
-    let received = Some(received).filter(|_| !record.is_response_body_unobserved());
-    emit!("nettrace::http", level(record.end_reason.as_ref(), Level::INFO), {
-        nettrace.id = record.trace_id.as_str(),
-        nettrace.conn = id(&record.tcp_conn),
-        nettrace.tunnel = id(&record.tls_tunnel),
-        nettrace.prev_hop = id(&record.prev_hop),
-        nettrace.request = id(&record.triggered_by),
-        nettrace.accepted = accepted(record.accepted),
-        nettrace.end_reason = reason(&record.end_reason),
-        nettrace.traceparent = text(&record.traceparent),
-        nettrace.span = text(&record.tracing_span),
-        nettrace.tags = (!record.tags.is_empty()).then(|| tracing::field::display(Tags(record))),
-        http.request.method = record.req_method.as_str(),
-        url.full = record.req_url.as_str(),
-        server.address = host,
-        server.port = port,
-        network.protocol.name = "http",
-        network.protocol.version = http_version(record.proto_major, record.proto_minor),
-        http.response.status_code = status,
-        http.request.body.size = record.req_content_len,
-        http.response.body.size = received,
-        error.type = code(&record.failure).or(refused),
-        error.message = text(&record.req_error),
-        duration_ms = milliseconds(record.req_sent_at, record.end_at),
-    }, "{} {} {outcome}", record.req_method.as_str(), record.req_url.as_str());
 }
 
 fn dial(record: &DialTrace) {
@@ -343,58 +336,6 @@ fn tls_tunnel(record: &TlsTunnelTrace) {
     }, "tls {} {}", record.server_name, outcome(&record.failure, &record.end_reason));
 }
 
-fn id(id: &TraceId) -> Option<&str> {
-    Some(id.as_str()).filter(|id| !id.is_empty())
-}
-
-/// The field `nettrace.accepted`, which is present only on the server's side.
-fn accepted(is: bool) -> Option<bool> {
-    is.then_some(true)
-}
-
-fn text(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-fn number(number: u16) -> Option<u16> {
-    Some(number).filter(|number| *number != 0)
-}
-
-fn code(failure: &Option<Failure>) -> Option<&str> {
-    failure.as_ref().map(Failure::as_str)
-}
-
-fn reason(reason: &Option<EndReason>) -> Option<&str> {
-    reason.as_ref().map(EndReason::as_str)
-}
-
-/// Returns the outcome in a word, for the message.
-fn outcome<'a>(failure: &'a Option<Failure>, end: &'a Option<EndReason>) -> &'a str {
-    code(failure).or(reason(end)).unwrap_or_default()
-}
-
-/// Displays the tags of a request: `tenant=acme zone="b c"`. What would be taken for more than one tag is quoted.
-struct Tags<'a>(&'a HttpReqTrace);
-
-impl fmt::Display for Tags<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for (key, value) in &*self.0.tags {
-            f.write_str(separator)?;
-            f.write_str(&quoted(key))?;
-            f.write_str("=")?;
-            f.write_str(&quoted(value))?;
-            separator = " ";
-        }
-        Ok(())
-    }
-}
-
-fn quoted(text: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '=' | '"' | '\\');
-    if !text.is_empty() && text.chars().all(is_plain) { text.into() } else { format!("{text:?}").into() }
-}
-
 /// Displays the address of the peer: its path if it is a Unix socket, and `ip:port` otherwise.
 struct Peer<'a>(&'a TcpConnTrace);
 
@@ -405,87 +346,5 @@ impl fmt::Display for Peer<'_> {
             Some(path) => f.write_str(path),
             None => write!(f, "{}:{}", addr_tuple.dst_ip, addr_tuple.dst_port),
         }
-    }
-}
-
-fn milliseconds(begin: Timestamp, end: Timestamp) -> Option<f64> {
-    if begin.is_undefined() || end.is_undefined() {
-        return None;
-    }
-    end.since(begin).map(|time| time.as_secs_f64() * 1e3)
-}
-
-/// Returns the version as in the semantic conventions; `None` if there is no such version of HTTP.
-fn http_version(major: u8, minor: u8) -> Option<&'static str> {
-    match (major, minor) {
-        (0, 9) => Some("0.9"),
-        (1, 0) => Some("1.0"),
-        (1, 1) => Some("1.1"),
-        (2, _) => Some("2"),
-        (3, _) => Some("3"),
-        _ => None,
-    }
-}
-
-/// Returns the host of a URL, or of the authority that a CONNECT request names, and the port, also if it is the default
-/// one of the scheme.
-fn host_and_port_of_url(url: &str) -> (Option<&str>, Option<u16>) {
-    // Without a scheme it is only a path, or only an authority.
-    let parts = url.split_once(':').filter(|(scheme, _)| !scheme.contains('/'));
-    let parts = parts.and_then(|(scheme, after)| Some((scheme, after.strip_prefix("//")?)));
-    let (scheme, after) = parts.unwrap_or(("", url));
-    let authority = after.split(['/', '?', '#']).next().unwrap_or_default();
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
-    let host_bytes = match authority.find(']') {
-        Some(end_of_ipv6) => end_of_ipv6 + 1,
-        None => authority.find(':').unwrap_or(authority.len()),
-    };
-    let (host, port) = authority.split_at(host_bytes);
-    let port = port.strip_prefix(':').and_then(|port| port.parse().ok());
-    let port = port.or(match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
-    });
-    (text(host).filter(|host| *host != "*"), port)
-}
-
-fn host_and_port(address: &str) -> (Option<&str>, Option<u16>) {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    (text(host), port.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_and_the_port_of_a_url_are_those_of_its_uri() {
-        for url in [
-            "http://a.test",
-            "http://a.test/",
-            "https://a.test:8443/a/b:1?c=d@e",
-            "https://a.test?c=http://b.test:1/",
-            "http://***@a.test:1/",
-            "http://[::1]:1/?",
-            "https://[2001:db8::1]/",
-            "ftp://a.test/b",
-            "a.test",
-            "a.test:80",
-            "/a?b=http://c.test",
-            "/",
-            "*",
-        ] {
-            let uri: http::Uri = url.parse().unwrap();
-            let default_port = match uri.scheme_str() {
-                Some("http") => Some(80),
-                Some("https") => Some(443),
-                _ => None,
-            };
-            let expected = (uri.host(), uri.port_u16().or(default_port));
-            assert_eq!(host_and_port_of_url(url), expected, "{url}");
-        }
-        assert_eq!(host_and_port_of_url("https://a.test/a/very/long/…"), (Some("a.test"), Some(443)));
-        assert_eq!(host_and_port_of_url(""), (None, None));
     }
 }
