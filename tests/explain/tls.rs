@@ -6,7 +6,7 @@ use nettrace::{
     Failure, NetTrace, TraceSink,
     client::ClientBuilder,
     connect::TraceConnectLayer,
-    explain::{Outcome, Severity},
+    explain::{Finding, Outcome, Severity},
     linux::TcpInfoProbe,
     tls::{ClientCertificate, Roots, TraceTlsLayer},
 };
@@ -381,7 +381,9 @@ async fn a_handshake_that_was_needed_no_more_is_healthy() {
     let trace = sink.snapshot("");
     assert_eq!(trace.tls_tunnels[1].failure, Some(Failure::Interrupted));
     let explanation = explained(&trace);
-    assert!(explanation.is_empty(), "{explanation}");
+    // On a busy machine the second request waits long for the connection of the first.
+    let is_about_pool = |finding: &Finding| finding.code == "pool_wait";
+    assert!(explanation.findings.iter().all(is_about_pool), "{explanation}");
 }
 
 /// Makes four requests, each on a connection of its own.

@@ -9,6 +9,7 @@ use nettrace::linux::ConntrackProbe;
 use super::{client, fetch, probed, server, track};
 use test_support::lab::{Ns, Routed};
 use test_support::require::require_lab;
+use test_support::wait;
 
 /// Returns the number of probe threads and of netfilter sockets in the host's namespace.
 fn threads_and_sockets(host: &Ns) -> (usize, usize) {
@@ -39,7 +40,8 @@ fn an_unused_probe_ends_when_it_is_dropped() {
     require_lab!();
     let host = host();
     let probe = host.run(ConntrackProbe::new);
-    assert_eq!(threads_and_sockets(&host), (1, 1));
+    // A thread that was just started has its name a moment later.
+    wait::until_blocking("the thread has its name", || threads_and_sockets(&host) == (1, 1));
     let sink = TraceSink::builder().probe(probe.clone()).build();
     drop(probe);
     assert_eq!(threads_and_sockets(&host), (1, 1));
