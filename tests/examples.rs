@@ -14,7 +14,7 @@ use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 use nettrace::NetTrace;
 use nettrace::record::TcpConnTrace;
 
-use test_support::{check, process};
+use test_support::{check, process, process::Daemon};
 
 /// The records that the trace of an example must have.
 #[derive(Default)]
@@ -85,6 +85,30 @@ fn incident_names_the_cause_of_each_dependency() {
     assert_eq!(roots[..3], [("tls_expired", 30), ("tcp_reset", 6), ("dns_first_server_dead", 30)]);
     let screen = format!("{}\n{explanation}", nettrace::view::summary(&trace));
     assert!(screen.lines().count() < 50, "{screen}");
+}
+
+/// A signal to a running program is enough to get its trace.
+#[test]
+fn dump_writes_the_trace_when_it_gets_a_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("dump"));
+    command.arg(dir.path()).env("NO_PROXY", "*").env_remove("no_proxy");
+    let running = Daemon::spawn(command).unwrap();
+    running.line("dumps to", process::READY).unwrap();
+    signal(running.pid(), "USR1");
+    let line = running.line("wrote", process::READY).unwrap();
+    let file = line.strip_prefix("wrote ").unwrap();
+    assert!(file.starts_with(dir.path().to_str().unwrap()), "{file}");
+    let trace: NetTrace = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    check::running(&trace);
+    assert_eq!(trace.description, "SIGUSR1");
+    signal(running.pid(), "TERM");
+}
+
+fn signal(process: u32, signal: &str) {
+    let mut command = Command::new("kill");
+    command.arg(format!("-{signal}")).arg(process.to_string());
+    process::run(command, Duration::from_secs(20)).success();
 }
 
 #[track_caller]
