@@ -73,7 +73,7 @@ main() {
 # Runs the load generator with each client over each protocol: each request is recorded, and no task and no descriptor
 # is left behind.
 load_generator() {
-    local presets=untraced,bare,off,traced,full grpc=tonic,tonic-traced,tonic-off
+    local presets=untraced,bare,off,traced,full,recorder grpc=tonic,tonic-traced,tonic-off
     local http=plain,layers,layers-uncaptured,layers-off,wire,wire-off,events,tower-http,tower-http-otel
     http+=,reqwest,reqwest-observed,reqwest-off,reqwest-tracing,reqwest-tracing-otel
     left_nothing $http,$grpc --concurrency 4

@@ -22,6 +22,8 @@ pub enum Mode {
     Stamped,
     /// Like `traced`, with the packets of its connections captured
     Captured,
+    /// Like `traced`, with a sink that is full after a thousand requests and hands on the slices of those that fail
+    Recorder,
     /// hyper-util's client with HttpConnector alone (with hyper-rustls for URLs with TLS)
     Plain,
     /// `plain` in this crate's layers (with TraceTlsLayer for URLs with TLS)
@@ -71,6 +73,7 @@ impl Mode {
             Mode::Full => "full",
             Mode::Stamped => "stamped",
             Mode::Captured => "captured",
+            Mode::Recorder => "recorder",
             Mode::Plain => "plain",
             Mode::Layers => "layers",
             Mode::LayersUncaptured => "layers-uncaptured",
@@ -95,7 +98,9 @@ impl Mode {
     pub fn baseline(self) -> Mode {
         match self {
             Mode::Bare | Mode::Untraced => Mode::Untraced,
-            Mode::Off | Mode::Traced | Mode::Full | Mode::Stamped | Mode::Captured => Mode::Plain,
+            Mode::Off | Mode::Traced | Mode::Full | Mode::Stamped | Mode::Captured | Mode::Recorder => {
+                Mode::Plain
+            }
             Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => Mode::Plain,
             Mode::Wire | Mode::WireOff => Mode::Plain,
             Mode::TowerHttp | Mode::TowerHttpOtel | Mode::Events => Mode::Plain,
@@ -125,6 +130,9 @@ impl Mode {
     }
 
     fn is_preset(self) -> bool {
-        matches!(self, Mode::Off | Mode::Traced | Mode::Full | Mode::Stamped | Mode::Captured)
+        matches!(
+            self,
+            Mode::Off | Mode::Traced | Mode::Full | Mode::Stamped | Mode::Captured | Mode::Recorder
+        )
     }
 }

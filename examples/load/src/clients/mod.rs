@@ -78,7 +78,7 @@ impl Client {
         let sender = match args.mode {
             Mode::Bare => Sender::Bare(bare::bare(args)?),
             Mode::Untraced => Sender::Untraced(untraced::untraced(args)?),
-            Mode::Off | Mode::Traced | Mode::Full | Mode::Stamped | Mode::Captured => {
+            Mode::Off | Mode::Traced | Mode::Full | Mode::Stamped | Mode::Captured | Mode::Recorder => {
                 Sender::Preset(Preset::new(args, &sink)?)
             }
             Mode::Plain if tls => Sender::PlainTls(plain::plain_tls(args)?),

@@ -45,7 +45,8 @@ impl Output {
             | Mode::Traced
             | Mode::Full
             | Mode::Stamped
-            | Mode::Captured => None,
+            | Mode::Captured
+            | Mode::Recorder => None,
             Mode::Plain | Mode::Layers | Mode::LayersUncaptured | Mode::LayersOff => None,
             Mode::Wire | Mode::WireOff => None,
             Mode::Reqwest | Mode::ReqwestObserved | Mode::ReqwestOff => None,

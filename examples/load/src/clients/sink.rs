@@ -1,7 +1,7 @@
 //! The sinks that clients record into.
 
 use crate::{BoxError, args::Args, mode::Mode};
-use nettrace::{NetTrace, Retention, TraceSink, TraceSinkBuilder, TracingEvents};
+use nettrace::{NetTrace, Retention, Slice, SliceFilter, TraceSink, TraceSinkBuilder, TracingEvents};
 
 /// Returns the sink of the mode, which is disabled for clients that record nothing.
 pub fn sink(args: &Args) -> Result<TraceSink, BoxError> {
@@ -23,6 +23,11 @@ pub fn sink(args: &Args) -> Result<TraceSink, BoxError> {
         Mode::Full => with_probes(builder).build(),
         Mode::Stamped => with_stamps(builder).build(),
         Mode::Captured => with_capture(builder, &args.interface)?.build(),
+        Mode::Recorder => {
+            let retention = retention.requests(1_000).connections(1_000);
+            let failed = SliceFilter::none().failed(true);
+            builder.retention(retention).on_slice(failed, |slice: Slice| drop(slice)).build()
+        }
     })
 }
 
