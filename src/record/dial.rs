@@ -81,12 +81,19 @@ impl DialTrace {
     /// Returns `true` if the lookup of the dialled name was not observed, as in a foreign connector. The times of the
     /// connection then include it.
     pub(crate) fn is_lookup_unobserved(&self) -> bool {
-        let host = self.dst_address.rsplit_once(':').map_or(&*self.dst_address, |(host, _)| host);
-        let is_name = !host.is_empty() && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
         // The Go package, which writes no end reasons, observes lookups and handshakes separately.
         let is_ours = self.end_reason.is_some();
-        is_ours && is_name && self.resolve_begin_at.is_undefined() && self.resolver_dials.is_empty()
+        is_ours
+            && self.resolve_begin_at.is_undefined()
+            && self.resolver_dials.is_empty()
+            && is_host_name(&self.dst_address)
     }
+}
+
+/// Returns `true` if an address is a name with a port, and no IP address.
+pub(crate) fn is_host_name(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    !host.is_empty() && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
 }
 
 /// A connection of the resolver to a nameserver, established or only attempted.

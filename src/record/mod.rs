@@ -61,6 +61,7 @@ pub(crate) mod limits;
 mod net_trace;
 mod open_enum;
 pub(crate) mod ops;
+mod phase_times;
 mod phases;
 mod pool;
 mod serde_helpers;
@@ -81,6 +82,7 @@ pub use addr_tuple::AddrTuple;
 pub use boxed_or_empty::{BoxedOrEmpty, Empty};
 pub use conn::{SocksTrace, TcpConnTrace, UdpConnTrace};
 pub use conntrack::{ConntrackEntry, ConntrackStatus, TcpState};
+pub(crate) use dial::is_host_name;
 pub use dial::{DialTrace, ResolverDialTrace};
 pub use dns::{
     DnsAnswer, DnsQueryMsg, DnsQueryTrace, DnsQuestion, DnsRCode, DnsReplyMsg, DnsResType, DnsSvcb,
@@ -99,6 +101,7 @@ pub use net_trace::{Dropped, NetTrace, Precise};
 pub(crate) use ops::{DeltaCodec, OpError, OpKind, RawOp, WriteCursor};
 pub(crate) use ops::{EncodedOps, Segment, SegmentChain, TickScale, TraceClock};
 pub use ops::{SocketOps, SocketOpsIter};
+pub(crate) use phase_times::{AttemptTimes, DialTimes, Phase, RequestTimes};
 pub use pool::{NotReused, PoolCheckout, PoolConnection, PoolWait};
 pub use socket::SocketTrace;
 pub use socket_op::{SocketOp, SocketOpType};

@@ -4,48 +4,28 @@
 //! its dial and tunnels have those of the lookup and the handshakes. A phase counts only if the request itself caused
 //! it.
 
-use std::time::Duration;
-
-use super::{DialTrace, HttpReqTrace, NetTrace, Timestamp, Timings, TlsTunnelTrace};
+use super::{
+    DialTrace, HttpReqTrace, NetTrace, TcpConnTrace, Timestamp, Timings,
+    phase_times::{AttemptTimes, DialTimes, Phase, RequestTimes},
+};
+use smallvec::SmallVec;
 
 impl HttpReqTrace {
     /// Returns the durations of the request's phases, computed from the request, its dial and its tunnels in `trace`.
     pub fn timings(&self, trace: &NetTrace) -> Timings {
         let axis = TimeAxis::new(trace);
         let Some(begin) = axis.at(self.req_sent_at) else { return Timings::default() };
-        let end = axis.at(self.end_at);
-        let acquired = axis.at(self.conn_acquired_at);
-        let response = axis.at(self.resp_recv_at);
-
-        // A request that was sent or answered had a connection, even if it is not known since when.
-        let body_end = axis.at(self.req_body_end_at);
-        let had_one = until(body_end, response);
-        let connected_by = acquired.or(had_one).or(end);
-        let own = self.own_dial(trace).map(|dial| DialPhases { request: self, trace, axis, dial });
-        let in_time = |from: &i128| connected_by.is_none_or(|limit| *from <= limit);
-        let phase = |(from, to)| span(Some(from).filter(in_time), until(to, connected_by));
-        let dns = own.as_ref().and_then(DialPhases::dns).and_then(phase);
-        let connect = own.as_ref().and_then(DialPhases::connect).and_then(phase);
-        let handshakes = own.iter().flat_map(DialPhases::handshakes);
-        let tls = handshakes.filter_map(phase).reduce(Duration::saturating_add);
-        let proxy = own.as_ref().and_then(DialPhases::proxy).and_then(phase);
-        let connect_includes_dns = connect.is_some() && own.as_ref().is_some_and(DialPhases::includes_dns);
-        let own_time = [dns, connect, proxy, tls].into_iter().flatten().sum();
-
-        let blocked_until = if acquired.is_none() && had_one.is_some() { None } else { connected_by };
-        Timings {
-            blocked: span(Some(begin), blocked_until).map(|time| time.saturating_sub(own_time)),
-            dns,
-            connect,
-            connect_includes_dns,
-            proxy,
-            tls,
-            send: span(acquired, until(body_end, response).or(end)),
-            wait: span(body_end, response.or(end)),
-            receive: span(response, axis.at(self.resp_body_end_at).or(end))
-                .filter(|_| !self.is_response_body_unobserved()),
-            total: span(Some(begin), end),
-        }
+        let times = RequestTimes {
+            begin,
+            acquired: axis.at(self.conn_acquired_at),
+            body_end: axis.at(self.req_body_end_at),
+            response: axis.at(self.resp_recv_at),
+            response_end: axis.at(self.resp_body_end_at),
+            end: axis.at(self.end_at),
+            is_response_body_unobserved: self.is_response_body_unobserved(),
+            dial: self.own_dial(trace).map(|dial| OwnDial::new(self, trace, axis, dial).times()),
+        };
+        times.timings()
     }
 
     /// Returns the dial that the request caused and that made its connection, or failed to.
@@ -68,49 +48,48 @@ impl HttpReqTrace {
 /// keeps the timings of all requests linear in the size of any trace.
 const MAX_RELATED_RECORDS: usize = 64;
 
-/// The phases of a request's own dial and tunnels.
-struct DialPhases<'a> {
+/// A request's own dial, with its tunnels.
+struct OwnDial<'a> {
     request: &'a HttpReqTrace,
     trace: &'a NetTrace,
     axis: TimeAxis,
     dial: &'a DialTrace,
+    established: Option<&'a TcpConnTrace>,
 }
 
-/// The begin of a phase and, if known, its end, in nanoseconds on the [`TimeAxis`].
-type Phase = (i128, Option<i128>);
-
-impl<'a> DialPhases<'a> {
-    fn dns(&self) -> Option<Phase> {
-        let end = self.axis.at(self.dial.resolve_end_at).or(self.axis.at(self.dial.dial_end_at));
-        Some((self.axis.at(self.dial.resolve_begin_at)?, end))
+impl<'a> OwnDial<'a> {
+    fn new(request: &'a HttpReqTrace, trace: &'a NetTrace, axis: TimeAxis, dial: &'a DialTrace) -> Self {
+        OwnDial { request, trace, axis, dial, established: trace.tcp_conns.get(&dial.established_conn) }
     }
 
-    fn connect(&self) -> Option<Phase> {
-        let looked_up = !self.dial.resolve_begin_at.is_undefined();
-        let established = self.trace.tcp_conns.get(&self.dial.established_conn);
-        let mut conns = self.trace.tcp_conns.children_of(&self.dial.trace_id).take(MAX_RELATED_RECORDS);
-        let first = established.or_else(|| conns.find(|conn| !conn.from_resolver));
-        if looked_up && first.is_none() {
-            return None; // the dial ended in the lookup
+    fn times(&self) -> DialTimes {
+        let OwnDial { axis, dial, established, .. } = *self;
+        let is_unix = established.is_some_and(|conn| !conn.unix_path.is_empty());
+        DialTimes {
+            begin: axis.at(dial.dial_begin_at),
+            end: axis.at(dial.dial_end_at),
+            resolve_begin: axis.at(dial.resolve_begin_at),
+            resolve_end: axis.at(dial.resolve_end_at),
+            attempt: self.attempt(),
+            is_lookup_unobserved: dial.is_lookup_unobserved() && !is_unix,
+            proxy: self.proxy(),
+            handshakes: self.handshakes(),
         }
-        let begin = match self.axis.at(self.dial.resolve_end_at) {
-            Some(resolved) => resolved,
-            None if looked_up => self.axis.at(first?.handshake_begin_at)?,
-            None => self.axis.at(self.dial.dial_begin_at)?,
-        };
-        let end = established.and_then(|conn| self.axis.at(conn.handshake_end_at));
-        Some((begin, end.or(self.axis.at(self.dial.dial_end_at))))
     }
 
-    fn includes_dns(&self) -> bool {
-        let established = self.trace.tcp_conns.get(&self.dial.established_conn);
-        self.dial.is_lookup_unobserved() && established.is_none_or(|conn| conn.unix_path.is_empty())
+    fn attempt(&self) -> Option<AttemptTimes> {
+        let mut attempts = self.trace.tcp_conns.children_of(&self.dial.trace_id).take(MAX_RELATED_RECORDS);
+        let first = self.established.or_else(|| attempts.find(|conn| !conn.from_resolver))?;
+        Some(AttemptTimes {
+            begin: self.axis.at(first.handshake_begin_at),
+            established: self.established.and_then(|conn| self.axis.at(conn.handshake_end_at)),
+        })
     }
 
     fn proxy(&self) -> Option<Phase> {
-        let conn = self.trace.tcp_conns.get(&self.dial.established_conn)?;
+        let conn = self.established?;
         if let Some(socks) = &conn.socks {
-            return Some((self.axis.at(socks.handshake_begin_at)?, self.axis.at(socks.handshake_end_at)));
+            return self.phase(socks.handshake_begin_at, socks.handshake_end_at);
         }
         if self.request.network_proxy.is_empty() {
             return None; // without a proxy there is no CONNECT
@@ -118,10 +97,10 @@ impl<'a> DialPhases<'a> {
         let mut connects =
             self.trace.http_requests.children_of(&self.request.trace_id).take(MAX_RELATED_RECORDS);
         let connect = connects.find(|request| request.tcp_conn == conn.trace_id)?;
-        Some((self.axis.at(connect.req_sent_at)?, self.axis.at(connect.end_at)))
+        self.phase(connect.req_sent_at, connect.end_at)
     }
 
-    fn handshakes(&self) -> impl Iterator<Item = Phase> {
+    fn handshakes(&self) -> SmallVec<[Phase; 2]> {
         let linked = [&self.request.proxy_tls_tunnel, &self.request.tls_tunnel];
         // A request that failed or was dropped during the handshake may have no link to the tunnel.
         let unlinked =
@@ -129,9 +108,11 @@ impl<'a> DialPhases<'a> {
         let tunnels = self.trace.tls_tunnels.children_of(&self.dial.established_conn);
         let tunnels = tunnels.take(if unlinked { MAX_RELATED_RECORDS } else { 0 });
         let tunnels = tunnels.chain(linked.into_iter().filter_map(|id| self.trace.tls_tunnels.get(id)));
-        tunnels.filter_map(|tunnel: &TlsTunnelTrace| {
-            Some((self.axis.at(tunnel.handshake_begin_at)?, self.axis.at(tunnel.handshake_end_at)))
-        })
+        tunnels.filter_map(|tunnel| self.phase(tunnel.handshake_begin_at, tunnel.handshake_end_at)).collect()
+    }
+
+    fn phase(&self, begin: Timestamp, end: Timestamp) -> Option<Phase> {
+        Some(Phase { begin: self.axis.at(begin)?, end: self.axis.at(end) })
     }
 }
 
@@ -150,16 +131,6 @@ impl TimeAxis {
         let relative = time.relative_nanos().map(i128::from);
         relative.or_else(|| Some(time.unix_nanos()? - self.begin_unix_nanos))
     }
-}
-
-/// Returns the earlier of two ends, or the one that is known.
-fn until(a: Option<i128>, b: Option<i128>) -> Option<i128> {
-    a.into_iter().chain(b).min()
-}
-
-fn span(from: Option<i128>, to: Option<i128>) -> Option<Duration> {
-    let nanos = (to? - from?).max(0);
-    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

@@ -128,10 +128,12 @@ impl Clock {
     }
 
     pub(crate) fn between(&self, begin: Tick, end: Tick) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.nanos_between(begin, end))
+    }
+
+    pub(crate) fn nanos_between(&self, begin: Tick, end: Tick) -> u64 {
         let ticks = u128::from(end.get().saturating_sub(begin.get()));
-        std::time::Duration::from_nanos(
-            u64::try_from((ticks * u128::from(self.mult)) >> 32).unwrap_or(u64::MAX),
-        )
+        u64::try_from((ticks * u128::from(self.mult)) >> 32).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn nanos_per_tick(&self) -> u64 {

@@ -44,8 +44,9 @@ pub struct Retention {
 
 impl Retention {
     /// Keeps 10,000 requests, 20,000 connections, 4,096 operations per connection (the first 1,024 and the newest), and
-    /// 48 MiB of memory for all requests and connections that have ended. Failed requests are kept longer
-    /// than others, see [`keep`](Self::keep).
+    /// 48 MiB of memory for all requests and connections that have ended. Failed and slow requests are kept longer than
+    /// others, see [`keep`](Self::keep) and [`keep_slowest`](Self::keep_slowest), and what is evicted goes on to count, see
+    /// [`count_evicted`](Self::count_evicted).
     ///
     /// What is still running is not part of the 48 MiB. Each open connection takes up to 48 KiB for its operations.
     /// Each request in flight takes about 10 KiB for its URL and other texts, and with [`HeaderCapture`] up to 64 KiB
@@ -59,8 +60,8 @@ impl Retention {
             bytes: 48 << 20,
             max_age: None,
             keep: SliceFilter::none().failed(true),
-            slowest: false,
-            count_evicted: false,
+            slowest: true,
+            count_evicted: true,
         }
     }
 
@@ -126,17 +127,15 @@ impl Retention {
     }
 
     /// Sets whether requests are kept longer that took longer than 99 % of those to the same host before them. If there
-    /// are too many, they are evicted before those that [`keep`](Self::keep) chooses. Off by default: it takes about half
-    /// a microsecond for each request that is evicted.
+    /// are too many, they are evicted before those that [`keep`](Self::keep) chooses. On by default.
     pub const fn keep_slowest(mut self, on: bool) -> Self {
         self.slowest = on;
         self
     }
 
     /// Sets whether evicted requests go on to count, by host and with a histogram of each phase
-    /// ([`Dropped::by_host`](crate::record::Dropped::by_host)). Off by default: it takes about half a microsecond for
-    /// each request that is evicted, and a few microseconds for one that made a connection. The counts take up to 1 MiB in
-    /// addition to the other bounds: 64 hosts are told apart.
+    /// ([`Dropped::by_host`](crate::record::Dropped::by_host)). On by default. The counts take up to 1 MiB in addition to
+    /// the other bounds: 64 hosts are told apart.
     pub const fn count_evicted(mut self, on: bool) -> Self {
         self.count_evicted = on;
         self

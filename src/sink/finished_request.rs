@@ -7,13 +7,13 @@ use std::{fmt, net::SocketAddr};
 
 /// A request that has ended, with what its record alone does not tell.
 ///
-/// The methods that need the records of its dial and its connection put these together when they are called.
+/// [`trace`](Self::trace) puts the records together when it is called.
 pub struct FinishedRequest<'a> {
     pub(super) record: &'a HttpReqTrace,
     pub(super) peer_addr: Option<SocketAddr>,
     pub(super) is_conn_reused: Option<bool>,
     pub(super) trace: &'a dyn Fn() -> NetTrace,
-    pub(super) timings: &'a dyn Fn(&HttpReqTrace) -> Timings,
+    pub(super) timings: &'a dyn Fn() -> Timings,
 }
 
 impl FinishedRequest<'_> {
@@ -33,9 +33,9 @@ impl FinishedRequest<'_> {
         self.is_conn_reused
     }
 
-    /// Returns how the time was spent. This is cheap unless the request made its own connection.
+    /// Returns how the time was spent.
     pub fn timings(&self) -> Timings {
-        (self.timings)(self.record)
+        (self.timings)()
     }
 
     /// Returns the trace of this request alone, with everything that it refers to, which is put together for each call.

@@ -14,7 +14,7 @@ const CHUNK: usize = 32;
 
 /// Returns a sink that keeps no request longer than others: see `kept.rs`.
 fn bounded(retention: Retention) -> TraceSink {
-    TraceSink::builder().retention(retention.keep(SliceFilter::none())).build()
+    TraceSink::builder().retention(retention.keep(SliceFilter::none()).keep_slowest(false)).build()
 }
 
 fn dropped(trace: &NetTrace) -> Dropped {

@@ -277,7 +277,11 @@ impl DialGroup {
         }
     }
 
-    fn conns<'a>(&'a self, state: &'a GroupState) -> impl Iterator<Item = &'a ConnRecord> {
+    /// Returns the connections of the group. `state` is its locked state.
+    pub(in crate::sink) fn conns<'a>(
+        &'a self,
+        state: &'a GroupState,
+    ) -> impl Iterator<Item = &'a ConnRecord> {
         self.first.get().into_iter().chain(state.others.iter().map(|other| &**other))
     }
 

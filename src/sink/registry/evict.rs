@@ -1,6 +1,6 @@
 //! Evicts records from a registry, to keep its bound.
 
-use super::{Block, CHUNK, Chunk, Evictable, Evicted, Node, Registry};
+use super::{Block, CHUNK, Chunk, Evictable, Node, Registry, retire};
 use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 
 impl<T: Evictable> Registry<T> {
@@ -76,10 +76,9 @@ impl<T: Evictable> Registry<T> {
             }
             (node, survivors)
         };
-        let mut evicted = Evicted::default();
-        node.recs(!survivors).for_each(|rec| evicted.retire(rec, &mut kept));
+        let evicted = node.recs(!survivors).map(|rec| retire(rec, &mut kept)).sum();
         drop(kept);
-        self.dropped.fetch_add(evicted.count(), Relaxed);
+        self.dropped.fetch_add(evicted, Relaxed);
         let chunk = node.chunk.clone();
         drop(node);
         self.recycle(chunk);
@@ -108,7 +107,7 @@ impl<T: Evictable> Registry<T> {
     /// Evicts the survivors that are not needed any more.
     pub(crate) fn sweep_survivors(&self) {
         let evicted = self.sweep(&mut self.lock_kept());
-        self.dropped.fetch_add(evicted.count(), Relaxed);
+        self.dropped.fetch_add(evicted, Relaxed);
     }
 
     /// Evicts a record of those that were worth keeping: the oldest that is `expendable`, or else the oldest. Returns
@@ -121,12 +120,10 @@ impl<T: Evictable> Registry<T> {
         let Some(place) = place.or_else(|| kept.iter().position(|rec| rec.is_evictable())) else {
             return false;
         };
-        let mut evicted = Evicted::default();
         if let Some(rec) = Arc::make_mut(&mut kept).remove(place) {
-            evicted.evict(rec);
+            T::on_evict(&rec);
+            self.dropped.fetch_add(1, Relaxed);
         }
-        drop(kept);
-        self.dropped.fetch_add(evicted.count(), Relaxed);
         true
     }
 

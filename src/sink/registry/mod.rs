@@ -55,13 +55,6 @@ pub(crate) trait Evictable: Sized {
     }
     /// Called once when the registry evicts the record. Must break links that could lead back to the record.
     fn on_evict(record: &Rec<Self>);
-    /// Returns `true` if the record is to be counted after it was evicted.
-    fn is_counted(_record: &Rec<Self>) -> bool {
-        false
-    }
-    /// Counts an evicted record. Called once, and under no lock of the registry, because it may call a function of the
-    /// program.
-    fn count(_record: &Rec<Self>) {}
 }
 
 /// A number of consecutive records, evicted together.
@@ -216,10 +209,11 @@ impl<T: Evictable> Registry<T> {
         }
     }
 
-    /// Evicts survivors that can go. Repeats until none can: an evicted record may have been the last to need another.
-    fn sweep(&self, kept: &mut Arc<VecDeque<Rec<T>>>) -> Evicted<T> {
+    /// Evicts survivors that can go, and returns how many did. Repeats until none can: an evicted record may have been
+    /// the last to need another.
+    fn sweep(&self, kept: &mut Arc<VecDeque<Rec<T>>>) -> u64 {
         self.aged.store(0, Relaxed);
-        let mut evicted = Evicted::default();
+        let mut evicted = 0;
         loop {
             let mut evictable = Vec::new();
             for i in 0..self.shards.len() {
@@ -230,9 +224,9 @@ impl<T: Evictable> Registry<T> {
                     evictable.extend(of_shard);
                 }
             }
-            let before = evicted.number;
-            evictable.into_iter().for_each(|rec| evicted.retire(rec, kept));
-            if evicted.number == before {
+            let before = evicted;
+            evictable.into_iter().for_each(|rec| evicted += retire(rec, kept));
+            if evicted == before {
                 return evicted;
             }
         }
@@ -240,7 +234,6 @@ impl<T: Evictable> Registry<T> {
 
     /// Evicts everything that can be evicted, and restarts the count of evicted records from zero.
     pub(crate) fn clear(&self) {
-        let mut evicted = Evicted::default();
         let mut kept = self.lock_kept();
         for i in 0..self.shards.len() {
             let (list, gone) = {
@@ -260,18 +253,17 @@ impl<T: Evictable> Registry<T> {
                 }
                 (list, gone)
             };
-            gone.into_iter().for_each(|rec| evicted.evict(rec));
+            gone.iter().for_each(T::on_evict);
             drop(list);
         }
         // Twice, because records that are worth keeping may need others.
         for _ in 0..2 {
-            evicted.counted.extend(self.sweep(&mut kept).counted);
+            self.sweep(&mut kept);
             let (gone, stay) = split(std::mem::take(&mut *kept).iter().cloned());
             *kept = Arc::new(stay.into());
-            gone.into_iter().for_each(|rec| evicted.evict(rec));
+            gone.iter().for_each(T::on_evict);
         }
         drop(kept);
-        evicted.count();
         self.dropped.store(0, Relaxed);
     }
 
@@ -303,42 +295,14 @@ fn split<T: Evictable>(recs: impl Iterator<Item = Rec<T>>) -> (Vec<Rec<T>>, Vec<
     recs.partition(|rec| rec.is_evictable())
 }
 
-/// Records that were evicted.
-struct Evicted<T: Evictable> {
-    number: u64,
-    /// Those that are to be counted, when no lock is held.
-    counted: Vec<Rec<T>>,
-}
-
-impl<T: Evictable> Default for Evicted<T> {
-    fn default() -> Self {
-        Evicted { number: 0, counted: Vec::new() }
+/// Evicts a record, or adds it to `kept` if it is worth keeping. Returns how many were evicted.
+fn retire<T: Evictable>(rec: Rec<T>, kept: &mut Arc<VecDeque<Rec<T>>>) -> u64 {
+    if T::is_worth_keeping(&rec) {
+        Arc::make_mut(kept).push_back(rec);
+        return 0;
     }
-}
-
-impl<T: Evictable> Evicted<T> {
-    /// Evicts a record, or adds it to `kept` if it is worth keeping.
-    fn retire(&mut self, rec: Rec<T>, kept: &mut Arc<VecDeque<Rec<T>>>) {
-        if T::is_worth_keeping(&rec) {
-            Arc::make_mut(kept).push_back(rec);
-        } else {
-            self.evict(rec);
-        }
-    }
-
-    fn evict(&mut self, rec: Rec<T>) {
-        T::on_evict(&rec);
-        self.number += 1;
-        if T::is_counted(&rec) {
-            self.counted.push(rec);
-        }
-    }
-
-    /// Counts the records, and returns how many were evicted. No lock may be held.
-    fn count(self) -> u64 {
-        self.counted.iter().for_each(T::count);
-        self.number
-    }
+    T::on_evict(&rec);
+    1
 }
 
 impl<T: Evictable> fmt::Debug for Registry<T> {

@@ -8,7 +8,7 @@ use super::{
 use crate::sink::probe::ProbeEvent;
 use crate::{
     error::FailureDetail,
-    record::{EndReason, HttpReqTrace, NetTrace},
+    record::EndReason,
     sink::{
         clock::Tick,
         conn::conn_ref::ConnLink,
@@ -92,17 +92,9 @@ impl RequestRef {
 
     fn publish(&self) {
         let record: &RequestRecord = &self.record;
-        let (peer_addr, has_dialed) = record.with_links(|conn, links| {
-            let peer_addr = conn.and_then(ConnLink::peer_addr);
-            (peer_addr, links.is_some_and(|links| links.dials().next().is_some()))
-        });
+        let peer_addr = record.with_links(|conn, _| conn.and_then(ConnLink::peer_addr));
         let trace = || builder::slice(self);
-        let timings = |record: &HttpReqTrace| match has_dialed {
-            true => record.timings(&trace()),
-            // The other phases are those of its own dial.
-            false => record
-                .timings(&NetTrace { trace_begin_at: self.core().timeline().begin(), ..NetTrace::default() }),
-        };
+        let timings = || self.timings();
         let is_conn_reused = record.is_conn_reused();
         self.core().publish_by(
             |times| FinishedRecord::HttpRequest(to_record::request(self, times)),

@@ -6,13 +6,12 @@ use super::{
     record::{RequestRecord, RequestRef},
 };
 use crate::{
-    record::{EndReason, Text, Timings},
+    record::EndReason,
     sink::{
-        clock::{AtomicTick, Tick},
         core::{Core, Weight},
-        registry::{Evictable, Rec, end::End},
+        evicted_traffic::Host,
+        registry::{Evictable, Rec},
         slice_filter::{Choice, RequestOutcome},
-        snapshot::builder,
     },
 };
 use std::sync::{
@@ -37,7 +36,7 @@ impl Evictable for RequestRecord {
         let duration = core.clock.between(record.begin, end.at);
         let is_slow = retention.slowest
             && end.reason != EndReason::SinkClosed
-            && core.evicted_traffic.is_slow(&record.host(), duration);
+            && core.evicted_traffic.is_slow(record.host(), duration);
         let outcome = RequestOutcome {
             id: request.id(),
             reason: &end.reason,
@@ -62,6 +61,9 @@ impl Evictable for RequestRecord {
     /// connections, but the sink does not keep them for it.
     fn on_evict(request: &Rec<Self>) {
         let (core, record): (_, &RequestRecord) = (request.common(), request);
+        if core.config.retention.count_evicted {
+            count(&RequestRef { record: request.clone() });
+        }
         let was_kept = record.set_evicted();
         let charged = record.with_links(|conn, links| {
             linked_groups(conn, links).for_each(|group| {
@@ -78,17 +80,6 @@ impl Evictable for RequestRecord {
         core.budget.release(charged);
         Self::break_links(request);
     }
-
-    fn is_counted(request: &Rec<Self>) -> bool {
-        request.common().config.retention.count_evicted && !request.is_connect()
-    }
-
-    /// Counts the request among the evicted traffic of its host.
-    fn count(request: &Rec<Self>) {
-        if let Some(end) = request.end.get() {
-            count(&RequestRef { record: request.clone() }, &end);
-        }
-    }
 }
 
 impl RequestRecord {
@@ -104,58 +95,23 @@ impl RequestRecord {
     }
 }
 
-/// Counts a request that has ended among the evicted traffic of its host.
-fn count(request: &RequestRef, end: &End) {
+/// Counts a request that has ended among the evicted traffic of its host. A CONNECT counts with the request for which it
+/// was made.
+fn count(request: &RequestRef) {
     let record: &RequestRecord = &request.record;
-    let has_dialed = record.with_links(|_, links| links.is_some_and(|links| links.dials().next().is_some()));
-    // The phases of a dial take the records of its connection.
-    let timings = if has_dialed {
-        let slice = builder::slice(request);
-        let found = slice.http_requests.get(request.core().id(request.record_id()));
-        found.map(|found| found.timings(&slice)).unwrap_or_default()
-    } else {
-        record.timings_without_dial(request.core(), end)
-    };
+    if record.is_connect() {
+        return;
+    }
+    let Some(end) = record.end.get() else { return };
     let failure = end.fault.as_ref().map(|fault| &fault.failure);
     let status = if record.response_head.get().is_some() { record.status.load(Relaxed) } else { 0 };
     let traffic = &request.core().evicted_traffic;
-    traffic.add(&record.host(), &timings, &end.reason, failure, status, record.is_conn_reused());
+    traffic.add(record.host(), &request.timings(), &end.reason, failure, status, record.is_conn_reused());
 }
 
 impl RequestRecord {
-    /// Returns the durations of the phases of a request that made no dial: what
-    /// [`HttpReqTrace::timings`](crate::record::HttpReqTrace::timings) returns for its record.
-    fn timings_without_dial(&self, core: &Core, end: &End) -> Timings {
-        let seen = |what: &AtomicTick| what.get().filter(|at| *at <= end.at);
-        // Each time is rounded, and not each duration: so the durations are those between the times in a trace.
-        let since_start = |at: Tick| core.clock.between(core.clock.anchor.tick, at);
-        let span =
-            |from: Option<Tick>, to: Option<Tick>| Some(since_start(to?).saturating_sub(since_start(from?)));
-        let acquired = seen(&self.conn_acquired);
-        let body_end = if self.has_body { seen(&self.body_end) } else { acquired };
-        let (response, response_end) = (seen(&self.response_head), seen(&self.response_end));
-        let end_at = Some(end.at);
-        let had_one = body_end.into_iter().chain(response).min();
-        let blocked_until =
-            if acquired.is_none() && had_one.is_some() { None } else { acquired.or(had_one).or(end_at) };
-        let is_body_unobserved = self.received.load(Relaxed) == 0
-            && self.decoded.load(Relaxed) <= 1
-            && response_end.is_none()
-            && matches!(end.reason, EndReason::Closed | EndReason::Unobserved);
-        Timings {
-            blocked: span(Some(self.begin), blocked_until),
-            send: span(acquired, had_one.or(end_at)),
-            wait: span(body_end, response.or(end_at)),
-            receive: span(response, response_end.or(end_at)).filter(|_| !is_body_unobserved),
-            total: span(Some(self.begin), end_at),
-            ..Timings::default()
-        }
-    }
-
-    /// Returns the host and port of the URL, with `served` before it for an accepted request.
-    fn host(&self) -> Text {
-        let host = self.url.host();
-        if self.accepted { Text::concat(["served ", host]) } else { host.into() }
+    fn host(&self) -> Host<'_> {
+        Host { name: self.url.host(), is_served: self.accepted }
     }
 
     fn is_connect(&self) -> bool {

@@ -131,6 +131,15 @@ pub(in crate::sink) fn linked_groups<'a>(
     conn.into_iter().chain(tried.map(|tried| &tried.conn)).map(|conn| &conn.group).chain(dials)
 }
 
+/// Returns how far the request came.
+pub(in crate::sink) fn path(conn: Option<&ConnLink>, links: Option<&RequestLinks>) -> ConnPath {
+    let extras = links.and_then(|links| links.extras.as_ref());
+    match (conn, extras.map_or_else(ConnPath::default, |extras| extras.path)) {
+        (Some(conn), ConnPath { conn: None, .. }) => conn.path(),
+        (_, path) => path,
+    }
+}
+
 /// Adds to a list of at most [`MAX_REQUEST_LINKS`]. Passes the oldest element to `gone` if the list is full: a request
 /// that is resent or dials without end must not fill the memory.
 #[cfg(any(feature = "connect", feature = "request"))]

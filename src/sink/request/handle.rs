@@ -105,9 +105,7 @@ impl RequestHandle {
     ///
     /// [`NotTraced`] if the request was not sent yet, or the sink was off.
     pub fn timings(&self) -> Result<Timings, NotTraced> {
-        let request = self.last_hop().ok_or(NotTraced)?;
-        let (trace, id) = (self.trace(), request.core().id(request.record_id()));
-        trace.http_requests.get(&id).map(|record| record.timings(&trace)).ok_or(NotTraced)
+        self.last_hop().map(|request| request.timings()).ok_or(NotTraced)
     }
 
     /// Returns the trace of this request alone, with everything that it refers to. The trace is empty if the request

@@ -1,7 +1,7 @@
 //! HTTP requests: their state ([`record`], [`extras`]), what happens to them ([`events`], [`dials`], [`ending`],
 //! [`eviction`]), and who reports it ([`recorder`], [`body_recorder`], [`decoded_body`], [`current`]).
 //!
-//! [`handle`] is what a user holds to ask about a request, and [`response_ext`] how a response carries it. [`headers`]
+//! [`times`] reads how its time was spent. [`handle`] is what a user holds to ask about a request, and [`response_ext`] how a response carries it. [`headers`]
 //! copies the header fields that are asked for, [`field_kind`] tells those with credentials, [`masking`] hides them,
 //! [`url`] is what is kept of a URL, [`origin`] what a request belongs to, `pool_checkout` how it was given its
 //! connection, and [`tags`] what the user wrote on it.
@@ -41,5 +41,6 @@ pub(super) mod response_ext;
 #[cfg(feature = "server")]
 pub(super) mod served;
 pub(super) mod tags;
+mod times;
 pub(super) mod traceparent;
 pub(super) mod url;

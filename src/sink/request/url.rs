@@ -53,7 +53,10 @@ impl RecordedUrl {
     pub(super) fn host(&self) -> &str {
         match self {
             RecordedUrl::Whole(uri) => {
-                url_authority(uri.authority().map_or("", |authority| authority.as_str()))
+                let authority = uri.authority().map_or("", |authority| authority.as_str());
+                // An evicted request is counted by its host, so this is a simple loop: a search takes six times as long.
+                let user_info_end = authority.bytes().rposition(|byte| byte == b'@');
+                &authority[user_info_end.map_or(0, |end| end + 1)..]
             }
             RecordedUrl::Cut(cut) => url_authority(cut.text()),
         }

@@ -15,7 +15,7 @@ use crate::{
         clock::{AtomicTick, Tick},
         conn::{
             conn_ref::{ConnLink, ConnRef},
-            record::{ConnPath, ConnRecord},
+            record::ConnRecord,
         },
         core::Core,
         dial::group::{DialGroup, DialHead, DialState, ResolverDial},
@@ -24,7 +24,7 @@ use crate::{
         record_id::RecordId,
         registry::end::End,
         request::{
-            extras::{PrevHop, RequestExtras, linked_groups},
+            extras::{PrevHop, RequestExtras, linked_groups, path},
             headers::CapturedHeaders,
             origin::RequestOrigin,
             record::{RequestRecord, RequestRef, version_code},
@@ -75,13 +75,13 @@ pub(in crate::sink) fn request_and_links(
         is_over_http2 = conn.is_some_and(ConnLink::is_http2);
         linked_groups(conn, links).for_each(found);
         let extras = links.and_then(|links| links.extras.as_deref());
-        let path = match (conn, extras.map_or_else(ConnPath::default, |extras| extras.path)) {
-            (Some(conn), ConnPath { conn: None, .. }) => conn.path(),
-            (_, path) => path,
-        };
         let last_dial = || links.and_then(|links| links.dials().next());
         let proxy = conn.map(|conn| &conn.group).or_else(last_dial).and_then(|group| group.proxy());
-        (path, proxy.cloned().unwrap_or_default(), extras.map(|extras| ExtrasSnapshot::of(extras, conn)))
+        (
+            path(conn, links),
+            proxy.cloned().unwrap_or_default(),
+            extras.map(|extras| ExtrasSnapshot::of(extras, conn)),
+        )
     });
     let seen = |what: &AtomicTick| unless_after_end(what.get(), end.as_ref());
     let acquired = seen(&record.conn_acquired);
