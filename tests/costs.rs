@@ -278,11 +278,11 @@ fn requests_cost_the_expected_allocations() {
     }
 }
 
-/// The memory of an evicted record is reused by the next one, except for the node of the list. One that is kept longer,
-/// because it was slow, also keeps its memory.
+/// The memory of an evicted record is reused by the next one, except for the node of the list. Whether one is slow, and
+/// which histograms grow, depends on the machine.
 #[test]
 fn requests_reuse_the_memory_of_evicted_requests() {
-    let retention = Retention::bounded().requests(1_000).keep_slowest(false);
+    let retention = Retention::bounded().requests(1_000).keep_slowest(false).count_evicted(false);
     let added = added(0, Full::default(), retention);
     println!("{added} allocations in {REQUESTS} requests");
     assert_eq!(added, REQUESTS / 32);
