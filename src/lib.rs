@@ -45,6 +45,7 @@
 //! | a question that only the kernel can answer (Linux) | `TcpInfoProbe`, `TimestampingProbe`, `ConntrackProbe` | [`linux`] |
 //! | Wireshark | `CaptureProbe` for packets, `KeyLog` for the secrets of TLS | [`capture`], [`tls`] |
 //! | a trace in a file, also one of the Go package `nettrace` | [`NetTrace`], which is deserialised from it | [`record`], [`view`] |
+//! | more requests than memory has room for, or those of yesterday | a `store` of finished slices | `store`, [`record`] |
 //! | a trace, and the question why a request failed | `explain::explain`, `view::summary`, `view::table`, `record::RequestFilter` | `explain`, [`record`], [`view`] |
 //!
 //! Each module is behind the feature of its name, with these exceptions:
@@ -58,6 +59,7 @@
 //! | `axum`, `tonic-server` | the parts of `server` for these servers; they enable `server` |
 //! | `tcp-info`, `timestamping`, `conntrack` | the probes of `linux`; `timestamping` also enables `resolve` |
 //! | `futures-io` | the traits of that crate for `connect::TracedIo` |
+//! | `store-jsonl` | `store`, with JSON Lines |
 //! | `cli` | the command `nettrace` |
 //! | `full` | everything but the choice of cryptography |
 //!
@@ -175,6 +177,8 @@ pub mod reqwest;
 pub mod resolve;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "_store")]
+pub mod store;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tonic")]

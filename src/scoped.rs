@@ -79,7 +79,7 @@ pub(crate) fn scope_and_take<T, R>(
 /// Calls `f` with the current value. Returns `None` without a call if there is none.
 ///
 /// During the call the thread-local is empty: `f` must not look for the current value itself.
-#[cfg(feature = "_record")]
+#[cfg(any(feature = "_record", feature = "_store"))]
 #[inline]
 pub(crate) fn with_current<T, R>(key: &'static ScopedKey<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
     let with = |current: &Cell<Option<T>>| {

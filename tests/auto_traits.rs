@@ -206,3 +206,16 @@ mod of_tonic {
     assert_impl_all!(LinkLayer: Send, Sync, Unpin, Clone, Debug);
     assert_impl_all!(LinkBody: Send, Sync, Copy, Debug, Default);
 }
+
+#[cfg(all(feature = "store-jsonl", unix))]
+mod store {
+    use super::*;
+    use nettrace::store::{Error, JsonLines, JsonLinesBuilder, Reader, SliceCounts, TornLine};
+
+    assert_impl_all!(JsonLines: Send, Sync, Unpin, Debug);
+    assert_impl_all!(JsonLinesBuilder: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(SliceCounts: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(Reader: Send, Sync, Unpin, Debug);
+    assert_impl_all!(TornLine: Send, Sync, Unpin, Clone, Eq, Debug);
+    assert_impl_all!(Error: Send, Sync, Unpin, std::error::Error);
+}

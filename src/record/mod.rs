@@ -64,6 +64,8 @@ pub(crate) mod ops;
 mod phase_times;
 mod phases;
 mod pool;
+#[cfg(feature = "_store")]
+mod relocation;
 mod serde_helpers;
 mod slice;
 mod socket;

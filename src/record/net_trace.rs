@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+#[cfg(feature = "_store")]
+use super::relocation::Relocation;
 use super::serde_helpers::{is_default, null_as_default};
 use super::timestamp::with_precise_times;
 use super::{
@@ -51,6 +53,27 @@ impl NetTrace {
     /// shorter.
     pub fn precise(&self) -> Precise<'_> {
         Precise(self)
+    }
+}
+
+#[cfg(feature = "_store")]
+impl NetTrace {
+    /// Returns the trace with `prefix` before each identifier, and with times relative to `begin`, which is not later
+    /// than its own begin. Absolute times stay as they are. If one of the two begins is undefined, all times do.
+    ///
+    /// # Errors
+    ///
+    /// Fails only if the trace does not survive its own JSON.
+    pub(crate) fn relocated(&self, prefix: &str, begin: Timestamp) -> serde_json::Result<NetTrace> {
+        let distance = self.trace_begin_at.sub(begin);
+        let shift_nanos = distance.and_then(|nanos| u64::try_from(nanos).ok());
+        let relocation = Relocation { prefix: prefix.into(), shift_nanos: shift_nanos.unwrap_or(0) };
+        let json = serde_json::to_vec(&self.precise())?;
+        let mut trace: NetTrace = relocation.scope(|| serde_json::from_slice(&json))?;
+        if shift_nanos.is_some() {
+            trace.trace_begin_at = begin;
+        }
+        Ok(trace)
     }
 }
 

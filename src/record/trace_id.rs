@@ -4,13 +4,13 @@ use std::borrow::Borrow;
 use std::fmt;
 
 use compact_str::CompactString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The identifier of a record.
 ///
 /// Records refer to each other by it. It can be any text and is written back as it was read. The empty identifier is
 /// undefined: a reference to nothing. Up to 24 bytes are stored inline.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct TraceId(CompactString);
 
@@ -69,6 +69,15 @@ impl PartialEq<str> for TraceId {
 impl PartialEq<&str> for TraceId {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other
+    }
+}
+
+impl<'de> Deserialize<'de> for TraceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = CompactString::deserialize(deserializer)?;
+        #[cfg(feature = "_store")]
+        let id = super::relocation::identifier(id);
+        Ok(TraceId(id))
     }
 }
 

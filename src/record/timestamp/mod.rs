@@ -234,7 +234,13 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text::deserialize(deserializer)
+        let time: Timestamp = text::deserialize(deserializer)?;
+        #[cfg(feature = "_store")]
+        let time = match time.0 {
+            Repr::Relative(nanos) => Timestamp::relative(super::relocation::relative_nanos(nanos)),
+            Repr::Undefined | Repr::Absolute(_) => time,
+        };
+        Ok(time)
     }
 }
 

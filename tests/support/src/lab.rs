@@ -212,6 +212,19 @@ impl fmt::Debug for Ns {
     }
 }
 
+/// Runs the closure on a thread that sees an empty disk of this many MiB in `directory`. Nobody else sees it but the
+/// threads that the closure starts, and it is gone after the last of them. Needs root.
+pub fn on_small_disk<T: Send>(directory: &Path, mib: u32, f: impl FnOnce() -> T + Send) -> T {
+    let path = CString::new(directory.as_os_str().as_bytes()).expect("no NUL in a path");
+    let options = CString::new(format!("size={mib}m")).expect("no NUL");
+    let inside = || {
+        sys::mount_memory(&path, &options).expect("mount a file system in memory");
+        f()
+    };
+    let result = thread::scope(|scope| scope.spawn(inside).join());
+    result.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+}
+
 /// Makes the command see `file` at the path `over`, for instance `/etc/resolv.conf`, to set the nameserver of a program
 /// that has no option for it. Needs root; both files must exist.
 pub fn put_file_over(command: &mut Command, file: &Path, over: &str) {

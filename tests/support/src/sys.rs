@@ -48,6 +48,19 @@ pub fn start_with_file_over(command: &mut Command, file: CString, over: CString)
     unsafe { command.pre_exec(in_child) };
 }
 
+/// Mounts an empty file system in memory on `directory`, with these options of tmpfs(5). Only the calling thread, and the
+/// threads and processes that it starts from now on, see it.
+pub fn mount_memory(directory: &CStr, options: &CStr) -> io::Result<()> {
+    let mount = |kind: &CStr, target: &CStr, flags, data: *const libc::c_char| {
+        // SAFETY: all pointers are to C strings that live through the call, or null.
+        check(unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.cast()) })
+    };
+    // SAFETY: takes flags only and changes nothing but the calling thread's namespace.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE, std::ptr::null())?;
+    mount(c"tmpfs", directory, 0, options.as_ptr()).map(drop)
+}
+
 /// Makes the kernel send `signal` to the command's process when the thread that started it ends.
 pub fn start_bound_to_parent(command: &mut Command, signal: i32) {
     let parent = std::process::id();
