@@ -11,6 +11,7 @@ mod output;
 mod probes;
 mod proxy;
 mod show;
+mod store;
 mod tls;
 
 use nettrace::NetTrace;

@@ -1,6 +1,9 @@
-//! Reads files and standard input, with a limit.
+//! Reads files, stores of slices and standard input, with a limit.
 
+use crate::output::{self, Problem};
+use nettrace::{NetTrace, store::Reader};
 use std::{
+    error::Error,
     fs::File,
     io::{self, ErrorKind, Read},
     path::Path,
@@ -22,6 +25,27 @@ pub(crate) fn read(
     } else {
         bounded(File::open(path)?, max_bytes, is_wanted)
     }
+}
+
+/// Returns `true` if a path leads to slices, in a file of JSON Lines or a directory of them.
+pub(crate) fn is_store(path: &Path) -> bool {
+    let is_lines = path.extension().is_some_and(|extension| extension == "jsonl");
+    !output::is_dash(path) && (is_lines || path.is_dir())
+}
+
+/// Reads slices as one trace. Warns of lines that were cut off.
+pub(crate) fn read_store(path: &Path) -> Result<NetTrace, Problem> {
+    let problem = |error: nettrace::store::Error| {
+        let source = error.source().map_or(String::new(), |source| format!(": {source}"));
+        Problem::failed(format!("{error}{source}"))
+    };
+    let mut reader = Reader::open(path).map_err(problem)?.max_bytes(MAX_TRACE_BYTES);
+    let trace = reader.merge().map_err(problem)?;
+    for torn in reader.torn_lines() {
+        let place = format!("{}:{}", torn.path.display(), torn.line);
+        output::warn(&format!("{place}: left out, since the end of the line is missing"));
+    }
+    Ok(trace)
 }
 
 fn bounded(

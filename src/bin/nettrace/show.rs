@@ -97,8 +97,11 @@ fn summarize(screen: TextOutput, trace: &NetTrace) -> io::Result<()> {
     }
 }
 
-/// Reads a trace.
+/// Reads a trace, from a file or from a store of slices.
 pub(crate) fn read(file: &Path) -> Result<NetTrace, Problem> {
+    if input::is_store(file) {
+        return input::read_store(file);
+    }
     let name = if is_dash(file) { "standard input".into() } else { file.display().to_string() };
     // A file that does not begin like a trace may be endless.
     let may_be_trace = |beginning: &[u8]| beginning.trim_ascii_start().first().is_none_or(|c| *c == b'{');
