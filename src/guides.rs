@@ -15,6 +15,7 @@ macro_rules! guide {
         #[doc = "[reqwest]: crate::guides::reqwest"]
         #[doc = "[security]: crate::guides::security"]
         #[doc = "[stack]: crate::guides::stack"]
+        #[doc = "[stores]: crate::guides::stores"]
         #[doc = "[tonic]: crate::guides::tonic"]
         #[doc = ""]
         #[doc = include_str!($path)]
@@ -34,6 +35,7 @@ guide!(kernel, "../docs/kernel.md");
 guide!(logging, "../docs/logging.md");
 guide!(records, "../docs/records.md");
 guide!(causes, "../docs/causes.md");
+guide!(stores, "../docs/stores.md");
 guide!(production, "../docs/production.md");
 guide!(security, "../SECURITY.md");
 
