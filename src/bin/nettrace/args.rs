@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::user_info::without_user_info;
+use crate::{filter_values, user_info::without_user_info};
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -79,13 +79,13 @@ pub(crate) struct ShowArgs {
     #[arg(long)]
     pub(crate) failed: bool,
     /// Only requests that took at least this long, the slowest first: 2.5, 800ms
-    #[arg(long, value_name = "SECONDS", value_parser = values::duration)]
+    #[arg(long, value_name = "SECONDS", value_parser = filter_values::duration)]
     pub(crate) slow: Option<Duration>,
     /// Only requests to this host
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) host: Option<String>,
     /// Only responses with this status: 404, 5xx
-    #[arg(long, value_name = "STATUS", value_parser = values::status)]
+    #[arg(long, value_name = "STATUS", value_parser = filter_values::status)]
     pub(crate) status: Option<(u16, u16)>,
     /// Only requests that failed with this code, or whose cause has it: connection_refused, tls_expired
     #[arg(long, value_name = "CODE")]
@@ -94,7 +94,7 @@ pub(crate) struct ShowArgs {
     #[arg(long = "request", value_name = "ID")]
     pub(crate) requests: Vec<String>,
     /// Only requests that were sent in the last seconds of the trace
-    #[arg(long, value_name = "SECONDS", value_parser = values::duration)]
+    #[arg(long, value_name = "SECONDS", value_parser = filter_values::duration)]
     pub(crate) since: Option<Duration>,
     /// The maximum number of requests
     #[arg(long, value_name = "N")]
@@ -114,7 +114,7 @@ pub(crate) struct GetArgs {
     #[arg(short, long, value_name = "DATA|@FILE", allow_hyphen_values = true)]
     pub(crate) data: Vec<String>,
     /// Give up after this time, redirects and body included: 2.5, 800ms
-    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = values::duration)]
+    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = filter_values::duration)]
     pub(crate) timeout: Option<Duration>,
     /// Make the request this many times, one after the other; a summary is printed in place of waterfalls
     #[arg(long, value_name = "N", default_value = "1")]
@@ -153,7 +153,7 @@ pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) request: RequestArgs,
     /// Give each request up after this time, redirects and body included: 2.5, 800ms
-    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = values::duration, default_value = "10")]
+    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = filter_values::duration, default_value = "10")]
     pub(crate) timeout: Duration,
     /// Look for conntrack entries in this zone, if a rule sets one (`ct zone set`)
     #[arg(long, value_name = "N")]

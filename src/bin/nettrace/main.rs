@@ -16,7 +16,9 @@ mod output;
 mod probes;
 mod show;
 mod signals;
-// The same file as in the library. What masks passwords there is not for users, so the library does not export it.
+// The same files as in the library, which does not export them.
+#[path = "../../filter_values.rs"]
+mod filter_values;
 #[path = "../../user_info.rs"]
 mod user_info;
 
