@@ -154,6 +154,13 @@ impl Explanation {
         Explanation { findings, verdicts }
     }
 
+    /// Returns the requests, dials and connections about which something with this code was found, in the order of the
+    /// trace.
+    pub fn subjects_of<'a>(&'a self, code: &'a str) -> impl Iterator<Item = &'a TraceId> {
+        let has_code = move |verdict: &&Verdict| verdict.findings.iter().any(|finding| finding.code == code);
+        self.verdicts.iter().filter(has_code).map(|verdict| &verdict.subject)
+    }
+
     /// Returns `true` if nothing was found.
     pub fn is_empty(&self) -> bool {
         self.verdicts.is_empty()

@@ -63,9 +63,7 @@ fn choose(args: &ShowArgs, trace: &NetTrace) -> Option<RequestFilter> {
 fn with_code(trace: &NetTrace, code: &str, named: &[String]) -> Vec<TraceId> {
     let failed = trace.requests(&RequestFilter::new().failure(code));
     let explanation = explain::explain(trace);
-    let causes =
-        explanation.verdicts.iter().filter(|verdict| verdict.findings.iter().any(|f| f.code == code));
-    let all = failed.iter().map(|request| &request.trace_id).chain(causes.map(|verdict| &verdict.subject));
+    let all = failed.iter().map(|request| &request.trace_id).chain(explanation.subjects_of(code));
     let is_named = |id: &&TraceId| named.is_empty() || named.iter().any(|name| name == id.as_str());
     all.filter(is_named).cloned().collect()
 }
