@@ -59,6 +59,8 @@ pub(super) struct Filter {
     kept: Vec<InterfacePackets>,
     /// Bytes that are kept, with [`PACKET_HEADER_BYTES`] for each packet.
     size: usize,
+    /// Whether packets that pass now are dropped.
+    is_paused: bool,
 }
 
 /// Dials under way to the same address.
@@ -102,6 +104,7 @@ impl Filter {
             fragmented: VecDeque::new(),
             kept: Vec::new(),
             size: 0,
+            is_paused: false,
         }
     }
 
@@ -194,7 +197,12 @@ impl Filter {
         if !is_wanted {
             return;
         }
-        match (self.owner(&kind, packet.at), &kind) {
+        // Also while nothing is kept, since this notes that a connection ends.
+        let owner = self.owner(&kind, packet.at);
+        if self.is_paused {
+            return;
+        }
+        match (owner, &kind) {
             (Some(owner), _) => self.keep(interface, packet, Some(owner)),
             (None, PacketKind::Icmp | PacketKind::Arp) => self.keep(interface, packet, None),
             (None, PacketKind::IcmpError(_)) if self.config.icmp => self.keep(interface, packet, None),
@@ -203,6 +211,16 @@ impl Filter {
             }
             (None, _) => {}
         }
+    }
+
+    /// Sets whether packets that pass from now on are dropped. Connections stay known.
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.is_paused = paused;
+    }
+
+    /// Returns `true` if packets that pass now are dropped.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     /// Returns what was kept of an interface.

@@ -63,6 +63,17 @@ impl CaptureProbe {
         self.0.session.clear();
     }
 
+    /// Stops or resumes keeping packets. Connections stay known meanwhile, so that what they exchange after packets are
+    /// kept again is. Has no effect after [`stop`](Self::stop).
+    pub fn set_enabled(&self, on: bool) {
+        self.0.session.set_enabled(on);
+    }
+
+    /// Returns `true` if packets that pass now are kept.
+    pub fn is_enabled(&self) -> bool {
+        self.0.session.is_enabled()
+    }
+
     /// Stops the capture. Returns when everything that passed before was read and the thread has ended. What was
     /// captured can still be read.
     pub fn stop(&self) {

@@ -111,6 +111,17 @@ impl CaptureSession {
         self.interfaces.iter().map(capture).collect()
     }
 
+    /// Sets whether what passes after the call is kept.
+    pub(super) fn set_enabled(&self, on: bool) {
+        self.drain_all();
+        self.filter().set_paused(!on);
+    }
+
+    /// Returns `true` if what passes now is kept.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.is_running() && !self.filter().is_paused()
+    }
+
     /// Drops what passed before the call.
     pub(super) fn clear(&self) {
         for interface in &self.interfaces {

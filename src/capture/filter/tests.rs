@@ -60,6 +60,21 @@ fn the_first_syn_is_held_until_its_connection_is_known() {
 }
 
 #[test]
+fn nothing_is_kept_of_what_passes_during_a_pause() {
+    let mut filter = filter(|_| {});
+    filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
+    pass(&mut filter, syn(LOCAL), 11);
+    filter.set_paused(true);
+    pass(&mut filter, PacketKind::Segment(segment(LOCAL, REMOTE), None), 12);
+    open(&mut filter, 13);
+    pass(&mut filter, PacketKind::Segment(segment(REMOTE, LOCAL), None), 14);
+    assert_eq!(times(&mut filter), [11], "it passed before");
+    filter.set_paused(false);
+    pass(&mut filter, PacketKind::Segment(segment(REMOTE, LOCAL), None), 15);
+    assert_eq!(times(&mut filter), [11, 15]);
+}
+
+#[test]
 fn packets_of_a_dial_are_kept_before_it_has_an_identifier() {
     let mut filter = filter(|_| {});
     filter.on_dial_begin(Protocol::Tcp, REMOTE, 10);
