@@ -82,6 +82,50 @@ fn an_unreadable_file_is_reported() {
     assert!(reason(&output).starts_with("cannot read /: "));
 }
 
+#[test]
+fn a_trace_can_be_read_from_a_url() {
+    let json = fs::read_to_string(data().join("everything.json")).unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{json}", json.len());
+    let server = Server::answering(answer.leak().as_bytes());
+    let url = format!("http://joe:secret@{}/debug/nettrace/trace.json", server.addr());
+    let output = run(["show", &url]);
+    exits_with(&output, 0);
+    let file = run(["show".as_ref(), data().join("everything.json").as_os_str()]).success();
+    assert_eq!(output.stdout, file);
+    assert!(run(["explain", &url]).success().contains("GET https://bad.test/"));
+    let seen = server.ended_blocking(2);
+    let request = String::from_utf8(seen[0].received.clone()).unwrap();
+    assert!(request.contains("authorization: Basic am9lOnNlY3JldA=="), "{request}");
+}
+
+#[test]
+fn a_url_that_cannot_be_read_is_reported_without_its_password() {
+    let show = |answer: &'static [u8]| {
+        let server = Server::start(async move |mut conn| {
+            conn.read_head().await?;
+            conn.write(answer).await?;
+            conn.close().await
+        });
+        let output = run(["show", &format!("http://joe:secret@{}/t", server.addr())]);
+        exits_with(&output, 1);
+        assert!(!output.stderr.contains("secret"), "{}", output.stderr);
+        reason(&output).replace(&server.addr().to_string(), "ADDR")
+    };
+    assert_eq!(
+        show(b"HTTP/1.1 404 Not Found\r\ncontent-length: 14\r\n\r\nno such\npage\n!"),
+        "cannot read http://***@ADDR/t: the server answered 404 Not Found: no such"
+    );
+    assert_eq!(
+        show(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlist"),
+        "http://***@ADDR/t:1:1: expected value"
+    );
+    let cut_off = show(b"HTTP/1.1 200 OK\r\ncontent-length: 400\r\n\r\n{");
+    assert!(cut_off.starts_with("cannot read http://***@ADDR/t: "), "{cut_off}");
+    let refused = run(["show", "http://127.0.0.1:1/trace.json"]);
+    exits_with(&refused, 1);
+    assert!(reason(&refused).starts_with("cannot read http://127.0.0.1:1/trace.json: connection_refused: "));
+}
+
 #[cfg(unix)]
 #[test]
 fn endless_files_are_not_read_to_their_end() {

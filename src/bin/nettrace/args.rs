@@ -35,7 +35,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Say what went wrong in a trace that was written as JSON, and what proves it
     Explain {
-        /// The file, or a store of slices: a .jsonl file or a directory of them; - reads standard input
+        /// The file, a store of slices (a .jsonl file or a directory of them), or an http URL such as that of a debug page;
+        /// - reads standard input
         file: PathBuf,
         /// Write JSON
         #[arg(long)]
@@ -43,7 +44,7 @@ pub(crate) enum Command {
     },
     /// Say what changed between two traces of the same work: addresses, certificates, protocols, times, failures
     Diff {
-        /// The earlier trace: a file, or a store of slices as in `show`; - reads standard input
+        /// The earlier trace: a file, a store of slices or a URL as in `show`; - reads standard input
         before: PathBuf,
         /// The later trace
         after: PathBuf,
@@ -64,10 +65,13 @@ pub(crate) enum Command {
 
 /// Draw a trace that was written as JSON
 ///
+/// From a URL at most 1 GiB is read, for at most a minute. User and password in it are sent as credentials.
+///
 /// Options that choose requests can be combined: a request is drawn if it meets all of them.
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
-    /// The file, or a store of slices: a .jsonl file or a directory of them; - reads standard input
+    /// The file, a store of slices (a .jsonl file or a directory of them), or an http URL such as that of a debug page;
+    /// - reads standard input
     pub(crate) file: PathBuf,
     /// Show the header fields that the trace holds
     #[arg(long)]

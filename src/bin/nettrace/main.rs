@@ -1,8 +1,8 @@
 //! The command `nettrace`: makes requests and shows what happened behind them.
 //!
 //! `args` defines the command line, and `get`, `doctor`, `show`, `explain`, `diff` and `demo` are its subcommands. `client`
-//! makes the requests of the first two, `probes` sets up what is recorded in addition to them, and `output` writes
-//! waterfalls and JSON.
+//! makes the requests of the first two, `probes` sets up what is recorded in addition to them, `input` and `remote` read
+//! traces, and `output` writes waterfalls and JSON.
 
 mod args;
 mod client;
@@ -14,6 +14,7 @@ mod get;
 mod input;
 mod output;
 mod probes;
+mod remote;
 mod show;
 mod signals;
 // The same files as in the library, which does not export them.
@@ -54,10 +55,10 @@ fn run(cli: Cli) -> Result<(), Problem> {
     }
 }
 
-fn block_on(
+fn block_on<T>(
     runtime: &mut Builder,
-    command: impl Future<Output = Result<(), Problem>>,
-) -> Result<(), Problem> {
+    command: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
     let built = runtime.enable_all().build();
     let runtime = built.map_err(|error| Problem::failed(format!("cannot start: {error}")))?;
     let done = runtime.block_on(command);

@@ -1,9 +1,11 @@
-//! `nettrace show`: draws a trace from a file.
+//! `nettrace show`: draws a trace from a file or a URL.
 
 use crate::{
     args::ShowArgs,
     input,
     output::{Problem, Stream, TextOutput, is_dash},
+    remote,
+    user_info::without_user_info,
 };
 use nettrace::{
     NetTrace, explain,
@@ -95,8 +97,11 @@ fn summarize(screen: TextOutput, trace: &NetTrace) -> io::Result<()> {
     }
 }
 
-/// Reads a trace, from a file or from a store of slices.
+/// Reads a trace from a file, a store of slices, standard input or a URL.
 pub(crate) fn read(file: &Path) -> Result<NetTrace, Problem> {
+    if let Some(url) = remote::url(file) {
+        return parse(&remote::read(url)?, &without_user_info(url));
+    }
     if input::is_store(file) {
         return input::read_store(file);
     }
