@@ -36,6 +36,7 @@ guide!(logging, "../docs/logging.md");
 guide!(records, "../docs/records.md");
 guide!(causes, "../docs/causes.md");
 guide!(stores, "../docs/stores.md");
+guide!(debug_page, "../docs/debug-page.md");
 guide!(production, "../docs/production.md");
 guide!(security, "../SECURITY.md");
 

@@ -40,6 +40,7 @@
 //! | a library that dials by itself and takes an address | a `Relay` to its server | [`relay`] |
 //! | a resolver of your own | `TraceResolveLayer` around it | [`resolve`] |
 //! | a server of hyper, axum or tonic | `TraceListener`, `TraceTlsAcceptor` and `TraceServerLayer` | [`server`] |
+//! | a page of the running program that shows its requests, and metrics for Prometheus | `DebugPage` | [`debug_page`] |
 //! | logs | [`TracingEvents`]: finished records as events of `tracing` | – |
 //! | a program that handles each record as it ends | a [`Subscriber`] | – |
 //! | a question that only the kernel can answer (Linux) | `TcpInfoProbe`, `TimestampingProbe`, `ConntrackProbe` | [`linux`] |
@@ -58,6 +59,7 @@
 //! | `ring` (default), `aws-lc-rs` | the cryptography that `tls` needs, unless it is given a complete configuration of rustls |
 //! | `axum`, `tonic-server` | the parts of `server` for these servers; they enable `server` |
 //! | `tcp-info`, `timestamping`, `conntrack` | the probes of `linux`; `timestamping` also enables `resolve` |
+//! | `debug-page` | the module `debug_page` |
 //! | `futures-io` | the traits of that crate for `connect::TracedIo` |
 //! | `store-jsonl` | `store`, with JSON Lines |
 //! | `cli` | the command `nettrace` |
@@ -100,6 +102,10 @@
 #![cfg_attr(not(feature = "client"), doc = "[`client`]: https://docs.rs/nettrace/latest/nettrace/client/")]
 #![cfg_attr(not(feature = "connect"), doc = "[`connect`]: https://docs.rs/nettrace/latest/nettrace/connect/")]
 #![cfg_attr(
+    not(feature = "debug-page"),
+    doc = "[`debug_page`]: https://docs.rs/nettrace/latest/nettrace/debug_page/"
+)]
+#![cfg_attr(
     not(all(feature = "full", any(feature = "ring", feature = "aws-lc-rs"))),
     doc = "[`guides`]: https://docs.rs/nettrace/latest/nettrace/guides/"
 )]
@@ -138,6 +144,8 @@ mod error;
 pub mod explain;
 #[cfg(any(feature = "resolve", all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))))]
 mod file;
+#[cfg(feature = "debug-page")]
+mod filter_values;
 mod graph;
 #[cfg(all(doc, feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod guides;
@@ -163,6 +171,8 @@ pub mod bench_support;
 pub mod client;
 #[cfg(feature = "connect")]
 pub mod connect;
+#[cfg(feature = "debug-page")]
+pub mod debug_page;
 #[cfg(all(any(feature = "conntrack", feature = "tcp-info", feature = "timestamping"), target_os = "linux"))]
 pub mod linux;
 #[cfg(feature = "proxy")]

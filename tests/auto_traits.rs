@@ -192,6 +192,17 @@ assert_impl_all!(InvalidProxy: Send, Sync, Unpin, Clone, Eq, std::error::Error);
 assert_impl_all!(TlsError: Send, Sync, Unpin, std::error::Error);
 assert_impl_all!(NotTraced: Send, Sync, Copy, std::error::Error, Eq);
 
+#[cfg(feature = "debug-page")]
+mod of_debug_page {
+    use super::*;
+    use nettrace::debug_page::{DebugPage, DebugPageBody, DebugPageFuture, Metrics};
+
+    assert_impl_all!(DebugPage: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(Metrics: Send, Sync, Unpin, Clone, Debug, Subscriber);
+    assert_impl_all!(DebugPageBody: Send, Sync, Unpin, Debug);
+    assert_impl_all!(DebugPageFuture: Send, Sync, Unpin, Debug);
+}
+
 #[cfg(feature = "tonic")]
 mod of_tonic {
     use super::*;

@@ -210,6 +210,19 @@ impl TraceSink {
         self.capture_probes().flat_map(CaptureProbe::problems).collect()
     }
 
+    /// Stops or resumes keeping packets, in all [`CaptureProbe`]s of this sink.
+    #[cfg(feature = "debug-page")]
+    pub(crate) fn set_capture_enabled(&self, on: bool) {
+        self.capture_probes().for_each(|probe| probe.set_enabled(on));
+    }
+
+    /// Returns whether a [`CaptureProbe`] of this sink keeps packets; `None` if all have stopped, or there is none.
+    #[cfg(feature = "debug-page")]
+    pub(crate) fn is_capture_enabled(&self) -> Option<bool> {
+        let running = self.capture_probes().filter(|probe| probe.0.session.is_running());
+        running.map(CaptureProbe::is_enabled).reduce(|a, b| a || b)
+    }
+
     fn capture_probes(&self) -> impl Iterator<Item = &CaptureProbe> {
         self.probes().iter().filter_map(|probe| {
             let probe: &dyn Any = &**probe;

@@ -1,6 +1,6 @@
 //! Filters: which requests of a trace are looked at.
 
-use super::{EndReason, HttpReqTrace, NetTrace, TraceId};
+use super::{HttpReqTrace, NetTrace, TraceId};
 use crate::url_authority::url_authority;
 use std::{cmp::Reverse, time::Duration};
 
@@ -83,11 +83,8 @@ impl RequestFilter {
     }
 
     fn matches(&self, request: &HttpReqTrace, trace: &NetTrace) -> bool {
-        let is_failed = || {
-            request.end_reason.as_ref().is_some_and(EndReason::is_failure) || request.resp_status_code >= 500
-        };
         self.ids.as_ref().is_none_or(|ids| ids.contains(&request.trace_id))
-            && (!self.failed || is_failed())
+            && (!self.failed || request.has_failed())
             && self.host.as_deref().is_none_or(|host| is_to_host(&request.req_url, host))
             && self.status.is_none_or(|(first, last)| (first..=last).contains(&request.resp_status_code))
             && self

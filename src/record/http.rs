@@ -166,6 +166,11 @@ impl HasParent for HttpReqTrace {
 }
 
 impl HttpReqTrace {
+    /// Returns `true` if the request failed, timed out, or got a status of 5xx.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.end_reason.as_ref().is_some_and(EndReason::is_failure) || self.resp_status_code >= 500
+    }
+
     /// Returns `true` if the body of the response was not observed, as of a redirect that a foreign client followed, or
     /// where the program reads it untraced. Its length of 0 is then unknown.
     pub(crate) fn is_response_body_unobserved(&self) -> bool {

@@ -209,7 +209,7 @@ impl TraceSink {
     }
 
     /// Returns `true` if the sink records, or may be switched on to do so.
-    #[cfg(any(feature = "reqwest", feature = "tonic"))]
+    #[cfg(any(feature = "debug-page", feature = "reqwest", feature = "tonic"))]
     pub(crate) fn may_record(&self) -> bool {
         self.0.as_ref().is_some_and(|records| !records.core.is_closed())
     }
