@@ -149,6 +149,8 @@ mod filter_values;
 mod graph;
 #[cfg(all(doc, feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod guides;
+#[cfg(feature = "tls")]
+mod hex;
 #[cfg(feature = "resolve")]
 mod nameserver;
 #[cfg(feature = "connect")]

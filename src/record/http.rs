@@ -179,6 +179,19 @@ impl HttpReqTrace {
             && self.resp_body_end_at.is_undefined()
             && matches!(self.end_reason, Some(EndReason::Closed | EndReason::Unobserved))
     }
+
+    /// Returns the version of HTTP as in the semantic conventions of OpenTelemetry (`network.protocol.version`); `None` if
+    /// there is no such version.
+    pub(crate) fn protocol_version(&self) -> Option<&'static str> {
+        match (self.proto_major, self.proto_minor) {
+            (0, 9) => Some("0.9"),
+            (1, 0) => Some("1.0"),
+            (1, 1) => Some("1.1"),
+            (2, _) => Some("2"),
+            (3, _) => Some("3"),
+            _ => None,
+        }
+    }
 }
 
 /// A connection on which a request was tried.

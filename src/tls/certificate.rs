@@ -14,8 +14,9 @@ use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time};
 
-use super::{distinguished_name, hex::hex};
+use super::distinguished_name;
 use crate::{
+    hex::hex,
     record::{
         BoxedOrEmpty, PeerCert, Timestamp, TruncatedFields,
         limits::{

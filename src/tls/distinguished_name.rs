@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use super::hex::hex;
 use x509_parser::{
     asn1_rs::{Any, Tag, ToDer},
     x509::{AttributeTypeAndValue, X509Name},
 };
+
+use crate::hex::hex;
 
 /// Returns a name with its most specific part first: `CN=GTS CA 1C3,O=Google Trust Services LLC,C=US`.
 pub(super) fn rfc2253(name: &X509Name<'_>) -> String {

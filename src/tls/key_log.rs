@@ -1,6 +1,6 @@
 //! TLS secrets, with which captured traffic can be decrypted.
 
-use crate::sync::IgnorePoison;
+use crate::{hex::push_hex, sync::IgnorePoison};
 use std::{
     collections::VecDeque,
     fmt,
@@ -9,8 +9,6 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
 };
-
-use super::hex::push_hex;
 
 /// A log of TLS secrets, so that programs like Wireshark can decrypt captured traffic. Clones share one log.
 ///

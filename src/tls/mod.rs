@@ -63,7 +63,6 @@ mod handshake_inspector;
 mod handshake_observation;
 mod handshake_recorder;
 mod handshake_tap;
-mod hex;
 mod iana_names;
 mod key_log;
 mod layer;

@@ -2,10 +2,11 @@
 
 #[cfg(feature = "explain")]
 use super::fields::is_success;
-use super::fields::{accepted, code, host_and_port_of_url, id, level, milliseconds, reason, text};
+use super::fields::{accepted, code, id, level, milliseconds, reason, text};
 use crate::record::{HttpReqTrace, Text, Timings};
 #[cfg(feature = "explain")]
 use crate::sink::FinishedRequest;
+use crate::url_authority::url_host_and_port;
 use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
 use tracing::Level;
 
@@ -59,7 +60,7 @@ pub(super) fn request_in_brief(record: &HttpReqTrace, cause: &Cause) {
 pub(super) fn request_event(record: &HttpReqTrace, facts: &RequestFacts) {
     let RequestFacts { peer_addr, is_conn_reused, timings, cause } = facts;
     let phase = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
-    let (host, port) = host_and_port_of_url(&record.req_url);
+    let (host, port) = url_host_and_port(&record.req_url);
     let status = Some(record.resp_status_code).filter(|status| *status != 0);
     let mut digits = itoa::Buffer::new();
     let status_text = status.map(|status| digits.format(status));
@@ -85,7 +86,7 @@ pub(super) fn request_event(record: &HttpReqTrace, facts: &RequestFacts) {
         server.address = host,
         server.port = port,
         network.protocol.name = "http",
-        network.protocol.version = http_version(record.proto_major, record.proto_minor),
+        network.protocol.version = record.protocol_version(),
         network.peer.address = peer_addr.map(|addr| tracing::field::display(addr.ip())),
         network.peer.port = peer_addr.map(|addr| addr.port()),
         nettrace.conn_reused = *is_conn_reused,
@@ -128,16 +129,4 @@ impl fmt::Display for Tags<'_> {
 fn quoted(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '=' | '"' | '\\');
     if !text.is_empty() && text.chars().all(is_plain) { text.into() } else { format!("{text:?}").into() }
-}
-
-/// Returns the version as in the semantic conventions; `None` if there is no such version of HTTP.
-fn http_version(major: u8, minor: u8) -> Option<&'static str> {
-    match (major, minor) {
-        (0, 9) => Some("0.9"),
-        (1, 0) => Some("1.0"),
-        (1, 1) => Some("1.1"),
-        (2, _) => Some("2"),
-        (3, _) => Some("3"),
-        _ => None,
-    }
 }

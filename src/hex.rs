@@ -1,7 +1,9 @@
+//! Writes bytes as text.
+
 use std::fmt::Write;
 
 /// Appends bytes to a text as lower-case hexadecimal digits.
-pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
     text.reserve(2 * bytes.len());
     for byte in bytes {
         // Writing to a string does not fail.
@@ -10,7 +12,7 @@ pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
 }
 
 /// Returns bytes as lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::new();
     push_hex(&mut text, bytes);
     text
