@@ -47,6 +47,7 @@
 //! | Wireshark | `CaptureProbe` for packets, `KeyLog` for the secrets of TLS | [`capture`], [`tls`] |
 //! | a trace in a file, also one of the Go package `nettrace` | [`NetTrace`], which is deserialised from it | [`record`], [`view`] |
 //! | more requests than memory has room for, or those of yesterday | a `store` of finished slices | `store`, [`record`] |
+//! | OpenTelemetry | `export::otlp_json::OtlpJson`, which writes a trace as spans in OTLP JSON | `export` |
 //! | a trace, and the question why a request failed | `explain::explain`, `view::summary`, `view::table`, `record::RequestFilter` | `explain`, [`record`], [`view`] |
 //!
 //! Each module is behind the feature of its name, with these exceptions:
@@ -62,6 +63,7 @@
 //! | `debug-page` | the module `debug_page` |
 //! | `futures-io` | the traits of that crate for `connect::TracedIo` |
 //! | `store-jsonl` | `store`, with JSON Lines |
+//! | `otlp-json` | spans for OpenTelemetry, in `export`; also enables `explain` |
 //! | `cli` | the command `nettrace` |
 //! | `full` | everything but the choice of cryptography |
 //!
@@ -142,6 +144,8 @@ pub mod diff;
 mod error;
 #[cfg(feature = "explain")]
 pub mod explain;
+#[cfg(feature = "otlp-json")]
+pub mod export;
 #[cfg(any(feature = "resolve", all(feature = "tls", any(feature = "ring", feature = "aws-lc-rs"))))]
 mod file;
 #[cfg(feature = "debug-page")]
@@ -149,7 +153,7 @@ mod filter_values;
 mod graph;
 #[cfg(all(doc, feature = "full", any(feature = "ring", feature = "aws-lc-rs")))]
 pub mod guides;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "otlp-json", feature = "tls"))]
 mod hex;
 #[cfg(feature = "resolve")]
 mod nameserver;

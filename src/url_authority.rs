@@ -7,6 +7,27 @@ pub(crate) fn url_authority(url: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
+/// Returns the scheme of a URL, empty if it has none.
+#[cfg(feature = "otlp-json")]
+pub(crate) fn url_scheme(url: &str) -> &str {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if scheme.contains(['/', '?', '#']) { "" } else { scheme }
+}
+
+/// Returns the path of a URL and its query, empty if it has none.
+#[cfg(feature = "otlp-json")]
+pub(crate) fn url_path_and_query(url: &str) -> (&str, &str) {
+    let without_fragment = url.split('#').next().unwrap_or_default();
+    let target = match url_scheme(url) {
+        "" => without_fragment,
+        scheme => {
+            let after = &without_fragment[scheme.len() + "://".len()..];
+            after.find(['/', '?']).map_or("", |at| &after[at..])
+        }
+    };
+    target.split_once('?').unwrap_or((target, ""))
+}
+
 /// Returns the host of a URL, or of the authority that a CONNECT request names, and the port, also if it is the default
 /// one of the scheme.
 pub(crate) fn url_host_and_port(url: &str) -> (Option<&str>, Option<u16>) {
@@ -44,6 +65,24 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(url_authority(url), expected);
+        }
+    }
+
+    #[cfg(feature = "otlp-json")]
+    #[test]
+    fn the_scheme_path_and_query_are_found() {
+        for (url, expected) in [
+            ("https://a.test/b/c?d=http://e.test/#f", ("https", "/b/c", "d=http://e.test/")),
+            ("http://***@[::1]:1/?***", ("http", "/", "***")),
+            ("http://a.test?b", ("http", "", "b")),
+            ("http://a.test", ("http", "", "")),
+            ("/a?b=http://c.test", ("", "/a", "b=http://c.test")),
+            ("*", ("", "*", "")),
+            ("http://#/a", ("http", "", "")),
+            ("", ("", "", "")),
+        ] {
+            let (path, query) = url_path_and_query(url);
+            assert_eq!((url_scheme(url), path, query), expected, "{url}");
         }
     }
 
