@@ -5,6 +5,7 @@
 mod demo;
 mod doctor;
 mod explain;
+mod export;
 mod get;
 mod interrupt;
 mod output;
@@ -115,7 +116,7 @@ fn endless_data_is_rejected() {
 
 #[test]
 fn help_and_version_are_printed() {
-    let subcommands = ["get", "doctor", "show", "explain", "diff", "demo"];
+    let subcommands = ["get", "doctor", "show", "explain", "diff", "export", "demo"];
     for args in subcommands.map(|name| vec![name, "--help"]).into_iter().chain([vec!["--help"]]) {
         let output = run(args);
         exits_with(&output, 0);

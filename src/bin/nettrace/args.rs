@@ -52,6 +52,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    Export(ExportArgs),
     /// Trace requests to servers of its own; needs no network
     ///
     /// Starts an HTTP, an HTTPS and a DNS server on loopback, and traces a redirect, a reused connection, a
@@ -103,6 +104,34 @@ pub(crate) struct ShowArgs {
     /// The maximum number of requests
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+}
+
+/// Write a trace that was written as JSON in the format of another program
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The file; - reads standard input
+    pub(crate) file: PathBuf,
+    /// The format
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: ExportFormat,
+    /// Write to this file; - is standard output, which is the default
+    #[arg(short, long, value_name = "FILE|-", default_value = "-")]
+    pub(crate) output: PathBuf,
+    /// The name of the service that made the requests (`service.name`)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service_name: Option<String>,
+    /// Add an attribute of the resource, such as host.name=web-1; can be repeated
+    #[arg(long = "resource", value_name = "KEY=VALUE", value_parser = values::key_value)]
+    pub(crate) resource: Vec<(String, String)>,
+    /// Leave out what went wrong, which otherwise becomes events of spans
+    #[arg(long)]
+    pub(crate) no_findings: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Spans for OpenTelemetry: a line of OTLP JSON for each ExportTraceServiceRequest
+    OtlpJson,
 }
 
 /// Make a request and show what happened

@@ -1,8 +1,8 @@
 //! The command `nettrace`: makes requests and shows what happened behind them.
 //!
-//! `args` defines the command line, and `get`, `doctor`, `show`, `explain`, `diff` and `demo` are its subcommands. `client`
-//! makes the requests of the first two, `probes` sets up what is recorded in addition to them, `input` and `remote` read
-//! traces, and `output` writes waterfalls and JSON.
+//! `args` defines the command line, and `get`, `doctor`, `show`, `explain`, `diff`, `export` and `demo` are its
+//! subcommands. `client` makes the requests of the first two, `probes` sets up what is recorded in addition to them,
+//! `input` and `remote` read traces, and `output` writes waterfalls and JSON.
 
 mod args;
 mod client;
@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod explain;
+mod export;
 mod get;
 mod input;
 mod output;
@@ -45,6 +46,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         Command::Show(args) => show::run(&args, cli.ascii),
         Command::Diff { before, after, json } => diff::run(&before, &after, json, cli.ascii),
         Command::Explain { file, json } => explain::run(&file, json, cli.ascii),
+        Command::Export(args) => export::run(&args),
         // A single thread, so that no event waits for a thread before its time is taken.
         Command::Get(args) => block_on(&mut Builder::new_current_thread(), get::run(&args, cli.ascii)),
         Command::Doctor(args) => block_on(&mut Builder::new_current_thread(), doctor::run(&args, cli.ascii)),

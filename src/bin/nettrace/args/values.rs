@@ -32,6 +32,13 @@ pub(super) fn interface(text: &str) -> Result<String, String> {
     }
 }
 
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("an attribute is written as KEY=VALUE".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
