@@ -33,6 +33,7 @@ guide!(clients, "../docs/clients.md");
 guide!(server, "../docs/server.md");
 guide!(kernel, "../docs/kernel.md");
 guide!(logging, "../docs/logging.md");
+guide!(otlp, "../docs/otlp.md");
 guide!(records, "../docs/records.md");
 guide!(causes, "../docs/causes.md");
 guide!(stores, "../docs/stores.md");
