@@ -6,7 +6,7 @@ use nettrace::{
     Failure, NetTrace, TraceSink,
     client::ClientBuilder,
     connect::TraceConnectLayer,
-    explain::{Finding, Outcome, Severity},
+    explain::{Outcome, Severity},
     linux::TcpInfoProbe,
     tls::{ClientCertificate, Roots, TraceTlsLayer},
 };
@@ -382,8 +382,8 @@ async fn a_handshake_that_was_needed_no_more_is_healthy() {
     assert_eq!(trace.tls_tunnels[1].failure, Some(Failure::Interrupted));
     let explanation = explained(&trace);
     // On a busy machine the second request waits long for the connection of the first.
-    let is_about_pool = |finding: &Finding| finding.code == "pool_wait";
-    assert!(explanation.findings.iter().all(is_about_pool), "{explanation}");
+    let mut codes = explanation.findings.iter().map(|finding| finding.code.as_str());
+    assert!(codes.all(|code| code == "pool_wait"), "{explanation}");
 }
 
 /// Makes four requests, each on a connection of its own.
