@@ -14,6 +14,7 @@ mod proxy;
 mod show;
 mod store;
 mod tls;
+mod watch;
 
 use nettrace::NetTrace;
 use std::{

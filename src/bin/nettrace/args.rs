@@ -52,6 +52,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    Watch(WatchArgs),
     Export(ExportArgs),
     /// Trace requests to servers of its own; needs no network
     ///
@@ -104,6 +105,37 @@ pub(crate) struct ShowArgs {
     /// The maximum number of requests
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+}
+
+/// Print requests as they end, from files that a program writes or from its debug page
+///
+/// A line has the time, the method and URL, the status or the code of the failure, and the duration of each phase. A second
+/// one has the cause of a failure. Runs until it is interrupted.
+///
+/// Options that choose requests can be combined: a request is printed if it meets all of them.
+#[derive(Args, Debug)]
+pub(crate) struct WatchArgs {
+    /// A store of slices (a .jsonl file or a directory of them), or the http URL of a trace such as that of a debug page,
+    /// http://HOST/debug/nettrace/trace.json
+    pub(crate) source: PathBuf,
+    /// Only requests that failed, timed out, or got a status of 5xx
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only requests that took at least this long: 2.5, 800ms
+    #[arg(long, value_name = "SECONDS", value_parser = filter_values::duration)]
+    pub(crate) slow: Option<Duration>,
+    /// Only requests to this host
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) host: Option<String>,
+    /// Only responses with this status: 404, 5xx
+    #[arg(long, value_name = "STATUS", value_parser = filter_values::status)]
+    pub(crate) status: Option<(u16, u16)>,
+    /// How many requests are printed that had ended before
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(crate) last: usize,
+    /// How often to look
+    #[arg(long, value_name = "SECONDS", value_parser = filter_values::duration, default_value = "1")]
+    pub(crate) interval: Duration,
 }
 
 /// Write a trace that was written as JSON in the format of another program

@@ -1,6 +1,6 @@
 //! The command `nettrace`: makes requests and shows what happened behind them.
 //!
-//! `args` defines the command line, and `get`, `doctor`, `show`, `explain`, `diff`, `export` and `demo` are its
+//! `args` defines the command line, and `get`, `doctor`, `show`, `explain`, `diff`, `watch`, `export` and `demo` are its
 //! subcommands. `client` makes the requests of the first two, `probes` sets up what is recorded in addition to them,
 //! `input` and `remote` read traces, and `output` writes waterfalls and JSON.
 
@@ -18,6 +18,7 @@ mod probes;
 mod remote;
 mod show;
 mod signals;
+mod watch;
 // The same files as in the library, which does not export them.
 #[path = "../../filter_values.rs"]
 mod filter_values;
@@ -46,6 +47,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         Command::Show(args) => show::run(&args, cli.ascii),
         Command::Diff { before, after, json } => diff::run(&before, &after, json, cli.ascii),
         Command::Explain { file, json } => explain::run(&file, json, cli.ascii),
+        Command::Watch(args) => watch::run(&args, cli.ascii),
         Command::Export(args) => export::run(&args),
         // A single thread, so that no event waits for a thread before its time is taken.
         Command::Get(args) => block_on(&mut Builder::new_current_thread(), get::run(&args, cli.ascii)),

@@ -220,7 +220,7 @@ pub(crate) fn warn(text: &str) {
 }
 
 /// Escapes control characters, which a terminal would interpret.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }

@@ -113,7 +113,7 @@ pub(crate) fn read(file: &Path) -> Result<NetTrace, Problem> {
     parse(&json, &name)
 }
 
-fn parse(json: &[u8], name: &str) -> Result<NetTrace, Problem> {
+pub(crate) fn parse(json: &[u8], name: &str) -> Result<NetTrace, Problem> {
     let place = |error: &serde_json::Error, path: &str| {
         // The position is printed already.
         let text = error.to_string();
