@@ -102,12 +102,24 @@ impl<C: Read + Write + Unpin> Read for TlsStream<C> {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        #[cfg(all(feature = "connect", feature = "_record_requests"))]
+        let awaits_first_byte = self.recorder.as_ref().is_some_and(TlsRecorder::awaits_first_byte);
         let result = Pin::new(&mut self.io).poll_read(cx, buf);
-        if let Poll::Ready(ended) = &result {
-            if let Err(error) = ended {
-                self.record_error(error);
+        match &result {
+            Poll::Ready(ended) => {
+                if let Err(error) = ended {
+                    self.record_error(error);
+                }
+                self.awaits_client_cert_verdict = false;
             }
-            self.awaits_client_cert_verdict = false;
+            // The connection may have been read, but nothing came out of it.
+            Poll::Pending =>
+            {
+                #[cfg(all(feature = "connect", feature = "_record_requests"))]
+                if awaits_first_byte && let Some(recorder) = &self.recorder {
+                    recorder.await_first_byte();
+                }
+            }
         }
         result
     }

@@ -5,6 +5,7 @@ mod body;
 mod close;
 mod compression;
 mod expect;
+mod first_byte;
 mod idle;
 mod keep_alive;
 mod layers;

@@ -22,7 +22,7 @@ impl FirstByteCell {
 
     #[cfg(feature = "connect")]
     #[inline]
-    pub(super) fn is_expected(&self) -> bool {
+    pub(in crate::sink) fn is_expected(&self) -> bool {
         self.0.load(Relaxed) == FIRST_BYTE_PENDING
     }
 

@@ -59,6 +59,24 @@ impl TraceSink {
 #[derive(Debug)]
 pub(crate) struct TlsRecorder(Option<Live>);
 
+/// The first byte of a response that comes over the tunnel.
+#[cfg(all(feature = "connect", feature = "_record_requests"))]
+impl TlsRecorder {
+    /// Returns `true` if nothing was read since a request was given the connection.
+    #[inline]
+    pub(crate) fn awaits_first_byte(&self) -> bool {
+        self.0.as_ref().is_some_and(|live| live.conn.record().first_byte.is_expected())
+    }
+
+    /// Records that what was read was of TLS itself, such as session tickets, so that the first byte is still to come.
+    #[inline]
+    pub(crate) fn await_first_byte(&self) {
+        if let Some(live) = &self.0 {
+            live.conn.await_first_byte();
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Live {
     group: Arc<DialGroup>,
