@@ -33,7 +33,7 @@ pub struct Change {
     /// The host and port of URLs, with `served` before it if the program answered the requests.
     pub host: Text,
     /// The aspect that changed: `requests`, `addresses`, `DNS answers`, `certificate`, `protocol`, `reuse`, `failures`,
-    /// `causes`, or the name of a phase, such as `tls`.
+    /// `statuses`, `causes`, or the name of a phase, such as `tls`.
     pub what: Text,
     /// How it was in the first trace; empty if there was none.
     pub before: Text,
@@ -76,6 +76,7 @@ struct Host {
     certificates: BTreeSet<String>,
     protocols: BTreeSet<String>,
     failures: BTreeMap<String, usize>,
+    statuses: BTreeMap<String, usize>,
     causes: BTreeSet<Text>,
     phases: [Vec<u64>; Timings::PHASES.len()],
 }
@@ -132,6 +133,9 @@ impl Host {
             let code = request.failure.as_ref().map_or("failed", |failure| failure.as_str());
             *self.failures.entry(readable::shortened(code).into_owned()).or_default() += 1;
         }
+        if request.resp_status_code != 0 {
+            *self.statuses.entry(request.resp_status_code.to_string()).or_default() += 1;
+        }
         if request.resp_status_code != 0 && request.proto_major > 0 {
             self.protocols.insert(format!("HTTP/{}", request.proto_major));
         }
@@ -145,11 +149,25 @@ impl Host {
         self.on_used_conn * 100 / self.requests.max(1)
     }
 
-    /// Returns each code with the share of requests that failed with it, in percent.
-    fn failure_shares(&self) -> Vec<(&str, usize)> {
+    /// Returns what was counted with its share of the requests, in percent.
+    fn shares<'a>(&self, counts: &'a BTreeMap<String, usize>) -> BTreeMap<&'a str, usize> {
         let share = |count: &usize| (count * 100).div_ceil(self.requests.max(1));
-        self.failures.iter().map(|(code, count)| (code.as_str(), share(count))).collect()
+        counts.iter().map(|(name, count)| (name.as_str(), share(count))).collect()
     }
+}
+
+/// Shares that differ by fewer points than this differ by chance.
+const MIN_POINTS: usize = 20;
+
+/// Returns `true` if the share of one of the names differs by more than chance.
+fn differ(before: &BTreeMap<&str, usize>, after: &BTreeMap<&str, usize>) -> bool {
+    let share = |shares: &BTreeMap<&str, usize>, name| shares.get(name).copied().unwrap_or(0);
+    let names = before.keys().chain(after.keys());
+    names.into_iter().any(|name| share(before, *name).abs_diff(share(after, *name)) >= MIN_POINTS)
+}
+
+fn listed_shares(shares: &BTreeMap<&str, usize>) -> String {
+    shares.iter().map(|(name, share)| format!("{name} {share} %")).collect::<Vec<_>>().join(", ")
 }
 
 fn compare(name: &Text, mut before: Host, mut after: Host, changes: &mut Vec<Change>) {
@@ -175,19 +193,17 @@ fn compare(name: &Text, mut before: Host, mut after: Host, changes: &mut Vec<Cha
     if before.reuse().abs_diff(after.reuse()) * before.requests.min(after.requests) > 200 {
         change("reuse", format!("{} %", before.reuse()), format!("{} %", after.reuse()));
     }
-    let failures = |host: &Host| {
-        let shares = host.failure_shares();
-        shares.iter().map(|(code, share)| format!("{code} {share} %")).collect::<Vec<_>>().join(", ")
-    };
-    let codes = |host: &Host| host.failures.keys().cloned().collect::<Vec<_>>();
-    let is_chance = codes(&before) == codes(&after)
-        && before
-            .failure_shares()
-            .iter()
-            .zip(after.failure_shares())
-            .all(|((_, a), (_, b))| a.abs_diff(b) < 20);
-    if !is_chance {
-        change("failures", failures(&before), failures(&after));
+    // A code that is new counts, however few requests have it.
+    let failures = [&before, &after].map(|host| host.shares(&host.failures));
+    let [failed_before, failed_after] = &failures;
+    if !failed_before.keys().eq(failed_after.keys()) || differ(failed_before, failed_after) {
+        change("failures", listed_shares(failed_before), listed_shares(failed_after));
+    }
+    let statuses = [&before, &after].map(|host| host.shares(&host.statuses));
+    let [answered_before, answered_after] = &statuses;
+    // Without an answer, the failures say more.
+    if !answered_before.is_empty() && !answered_after.is_empty() && differ(answered_before, answered_after) {
+        change("statuses", listed_shares(answered_before), listed_shares(answered_after));
     }
     change("causes", listed(&before.causes), listed(&after.causes));
     for (at, phase) in Timings::PHASES.into_iter().enumerate() {

@@ -90,6 +90,21 @@ fn certificates_failures_and_causes_are_compared() {
 }
 
 #[test]
+fn statuses_are_compared_unless_they_differ_by_chance() {
+    let one = trace(&[20; 10], "CN=ca", unchanged);
+    let failing = |every: usize| {
+        trace(&[20; 10], "CN=ca", move |at, request| {
+            if at % every == 0 {
+                request["respStatusCode"] = 500.into();
+            }
+        })
+    };
+    assert_eq!(texts(&diff(&one, &failing(1))), ["web.test: statuses: 200 100 % → 500 100 %"]);
+    assert_eq!(texts(&diff(&failing(2), &one)), ["web.test: statuses: 200 50 %, 500 50 % → 200 100 %"]);
+    assert_eq!(texts(&diff(&one, &failing(10))), [""; 0]);
+}
+
+#[test]
 fn a_host_that_is_new_or_gone_is_named() {
     let one = trace(&[20], "CN=ca", unchanged);
     assert_eq!(texts(&diff(&one, &NetTrace::default())), ["web.test: requests: some → none"]);
