@@ -130,7 +130,17 @@ pub(crate) fn parse(json: &[u8], name: &str) -> Result<NetTrace, Problem> {
     let trace = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| place(error.inner(), &error.path().to_string()))?;
     reader.end().map_err(|error| place(&error, ""))?;
+    if trace == NetTrace::default() && !is_empty_object(json) {
+        return Err(Problem::failed(format!(
+            "{name}: not a trace: it has none of the fields of one, such as traceBeginAt and httpRequests"
+        )));
+    }
     Ok(trace)
+}
+
+/// Returns `true` for `{}`, which is a trace without records.
+fn is_empty_object(json: &[u8]) -> bool {
+    json.iter().filter(|byte| !byte.is_ascii_whitespace()).eq(b"{}")
 }
 
 #[cfg(test)]
@@ -164,6 +174,7 @@ mod tests {
 
     #[test]
     fn an_empty_object_is_an_empty_trace() {
-        assert_eq!(parse(b" {} ", "").unwrap(), NetTrace::default());
+        assert_eq!(parse(b" { } ", "").unwrap(), NetTrace::default());
+        assert!(problem(r#"{"findings": []}"#).starts_with("f.json: not a trace: "));
     }
 }
