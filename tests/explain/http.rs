@@ -187,6 +187,8 @@ async fn an_idle_connection_that_is_closed_or_reset_after_the_request_was_writte
         let trace = trace_of(&sink, &client, &url).await;
         let root = root(&trace, "http_stale_keep_alive");
         assert_eq!((root.severity, root.about.as_str()), (Severity::Failure, &*server.addr().to_string()));
+        // No limit of a server for idle connections is that short.
+        assert!(!root.suggestion.contains("idle timeout"), "{root}");
     }
 }
 
@@ -200,6 +202,22 @@ async fn a_connection_that_is_closed_instead_of_a_response() {
     .await;
     let root = root(&trace, "http_closed_without_response");
     assert_eq!((quoted(&root, "failure"), quoted(&root, "endReason")), ("eof_error", "peer-closed"));
+    assert!(root.sentence.contains("without a response"), "{root}");
+    assert!(root.suggestion.ends_with("If it expects TLS, use https."), "{root}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_within_the_head_of_the_response() {
+    let sink = TraceSink::new();
+    let trace = scripted(&sink, async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\nConte").await?;
+        conn.close().await
+    })
+    .await;
+    let root = root(&trace, "http_closed_without_response");
+    assert!(root.sentence.contains("within the head of the response, after 22 bytes"), "{root}");
+    assert!(!root.suggestion.contains("TLS"), "{root}");
 }
 
 #[tokio::test]

@@ -48,19 +48,25 @@ async fn a_request_that_waits_in_vain() {
     assert_eq!(quoted(&root, "pool.waitedFor"), "limit");
 }
 
-const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
+const KEPT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+const CLOSED: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
+const HTTP_1_0: &[u8] = b"HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-/// Makes five requests, one after the other, to a server with TLS that closes the connection after each or not.
-async fn one_by_one(server_closes: bool, configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> NetTrace {
-    let sink = TraceSink::builder().headers(HeaderCapture::Values).build();
+/// Makes five requests, one after the other, to a server with TLS that closes the connection after each unless the answer
+/// is [`KEPT`].
+async fn one_by_one(
+    headers: HeaderCapture,
+    answer: &'static [u8],
+    configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> NetTrace {
+    let sink = TraceSink::builder().headers(headers).build();
     let authority = Authority::new("nettrace test CA");
     let config = authority.issue(&["127.0.0.1"]).server();
     let server = slow_tls(config, async move |mut conn| {
         loop {
             conn.read_head().await?;
-            let answer = if server_closes { HELLO } else { &[&HELLO[..17], &HELLO[36..]].concat() };
             conn.write(answer).await?;
-            if server_closes {
+            if answer != KEPT {
                 return conn.close().await;
             }
         }
@@ -78,13 +84,21 @@ async fn one_by_one(server_closes: bool, configure: impl FnOnce(ClientBuilder) -
 #[tokio::test]
 async fn connections_that_serve_one_request_each() {
     type Configure = fn(ClientBuilder) -> ClientBuilder;
-    let cases: [(bool, Configure, &str); 3] = [
-        (true, |builder| builder, "asks for it (Connection: close)"),
-        (false, |builder| builder.keep_alive(false), "the client is configured not to reuse connections"),
-        (false, |builder| builder.max_idle_conns(0), "the pool closes them"),
+    let values = HeaderCapture::Values;
+    let cases: [(HeaderCapture, &[u8], Configure, &str); 5] = [
+        (values, CLOSED, |builder| builder, "asks for it (Connection: close)"),
+        (HeaderCapture::Off, CLOSED, |builder| builder, "close"),
+        (HeaderCapture::Off, HTTP_1_0, |builder| builder, "answers with HTTP/1.0"),
+        (
+            values,
+            KEPT,
+            |builder| builder.keep_alive(false),
+            "the client is configured not to reuse connections",
+        ),
+        (values, KEPT, |builder| builder.max_idle_conns(0), "the pool closes them"),
     ];
-    for (server_closes, configure, why) in cases {
-        let trace = one_by_one(server_closes, configure).await;
+    for (headers, answer, configure, why) in cases {
+        let trace = one_by_one(headers, answer, configure).await;
         let explanation = explained(&trace);
         let [finding] = &explanation.findings[..] else { panic!("{explanation:#?}") };
         assert_eq!(
@@ -100,7 +114,7 @@ async fn connections_that_serve_one_request_each() {
 
 #[tokio::test]
 async fn a_connection_that_serves_all_requests_is_healthy() {
-    let trace = one_by_one(false, |builder| builder).await;
+    let trace = one_by_one(HeaderCapture::Values, KEPT, |builder| builder).await;
     assert_eq!(trace.tcp_conns.len(), 1);
     assert!(explained(&trace).is_empty(), "{}", explained(&trace));
 }

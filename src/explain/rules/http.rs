@@ -77,7 +77,10 @@ fn stale<'a>(case: &Case<'a>, request: &HttpReqTrace) -> Option<(&'a TcpConnTrac
 pub(super) fn stale_keep_alive(case: &Case<'_>) -> Option<Found> {
     let request = sent_request(case)?;
     let (conn, last) = stale(case, request)?;
-    let idle = duration(case.between(last.end_at, request.req_sent_at), false);
+    /// No server has a shorter limit for idle connections, in nanoseconds.
+    const MIN_IDLE_LIMIT: i64 = 1_000_000_000;
+    let idle_time = case.between(last.end_at, request.req_sent_at);
+    let idle = duration(idle_time, false);
     let address = peer(conn);
     let found = if request.attempts.is_empty() {
         let sentence = format!(
@@ -92,13 +95,23 @@ pub(super) fn stale_keep_alive(case: &Case<'_>) -> Option<Found> {
         let time = case.between(request.req_sent_at, request.conn_acquired_at);
         Found::degraded(Stage::Tcp, address.as_str(), sentence).costs(time)
     };
-    let found = found
-        .check(format!(
+    let suggestion = if idle_time >= MIN_IDLE_LIMIT {
+        format!(
             "Close idle connections in the client before {address} does: set the idle timeout below {idle}, and repeat \
              requests that may be repeated."
-        ))
-        .shows_at(last, "endAt", last.end_at, last.end_at)
-        .shows_at(conn, "endReason", conn.end_reason.as_ref().map_or("", |it| it.as_str()), conn.conn_close_at);
+        )
+    } else {
+        format!(
+            "Find out why {address} closes connections soon after a response without announcing it (`Connection: \
+             close`), and repeat requests that may be repeated."
+        )
+    };
+    let found = found.check(suggestion).shows_at(last, "endAt", last.end_at, last.end_at).shows_at(
+        conn,
+        "endReason",
+        conn.end_reason.as_ref().map_or("", |it| it.as_str()),
+        conn.conn_close_at,
+    );
     Some(match request.attempts.first().and_then(|attempt| attempt.failure.as_ref()) {
         Some(failure) => found.shows(request, "attempts.failure", failure),
         None => found.shows_at(request, "failure", request.failure.as_ref()?, request.end_at),
@@ -115,13 +128,21 @@ pub(super) fn closed_without_response(case: &Case<'_>) -> Option<Found> {
         return None;
     }
     let address = peer(conn);
+    let is_tls = !request.tls_tunnel.is_undefined();
+    // Over TLS and HTTP/2, what comes may be part of these.
+    let came = if is_tls || request.proto_major >= 2 { 0 } else { conn.total_recv_bytes };
+    let what = match came {
+        0 => "without a response".to_owned(),
+        _ => format!("within the head of the response, after {came} bytes"),
+    };
     let sentence = format!(
-        "{address} closed the connection without a response, {} after it had been chosen for the request.",
+        "{address} closed the connection {what}, {} after the request was given the connection.",
         duration(case.between(request.conn_acquired_at, request.end_at), false)
     );
+    let perhaps_tls = if is_tls || came > 0 { "" } else { " If it expects TLS, use https." };
     let found = Found::failure(Stage::Http, address.as_str(), sentence)
         .check(format!(
-            "Look into the log of {address} for a crash, a limit or a restart while it served {} {}.",
+            "Look into the log of {address} for a crash, a limit or a restart while it served {} {}.{perhaps_tls}",
             request.req_method,
             url(request)
         ))

@@ -104,6 +104,7 @@ pub(super) fn not_reused(case: &Case<'_>) -> Option<Found> {
     let found = shows_checkout(found, request);
     let found = match asks_to_close(last_request) {
         true => found.shows(last_request, "respHeader.connection", "close"),
+        false if is_http1_0(last_request) => found.shows(last_request, "protoMinor", 0),
         false if last_request.resp_header.is_empty() => {
             found.not_seen(format!("whether {address} asked for it (Connection: close): {HEADERS_OFF}"))
         }
@@ -147,6 +148,10 @@ fn why_not_kept(
             format!("{address} asks for it (Connection: close)"),
             format!("Let {address} keep connections open (keep-alive)."),
         ),
+        (_, EndReason::Closed | EndReason::PeerClosed) if is_http1_0(last_request) => (
+            format!("{address} answers with HTTP/1.0, which has one request on a connection"),
+            format!("Let {address} speak HTTP/1.1."),
+        ),
         (_, EndReason::PeerClosed) => (
             format!("{address} closes them"),
             format!(
@@ -156,6 +161,13 @@ fn why_not_kept(
         (_, EndReason::IdleLimit) => (
             "the pool closes them because too many are idle, or for too long".into(),
             "Raise the limits of idle connections and their idle timeout in the client.".into(),
+        ),
+        (_, EndReason::Closed) if last_request.resp_header.is_empty() => (
+            "they are closed after the response".into(),
+            format!(
+                "Record header fields to see whether {address} asks for it (`Connection: close`). If it does not, read \
+                 responses to their end, and keep one client for all requests."
+            ),
         ),
         (_, EndReason::Closed) => (
             "this side closes them".into(),
@@ -176,6 +188,11 @@ fn shows_checkout(found: Found, request: &HttpReqTrace) -> Found {
         .fold(found, |found, wait| found.shows_at(request, "pool.waitedFor", wait, at));
     let reasons = checkout.not_reused.iter();
     reasons.fold(found, |found, reason| found.shows_at(request, "pool.notReused", reason, at))
+}
+
+/// Returns `true` if the response came with a version that closes its connection (RFC 9112 section 9.3).
+fn is_http1_0(request: &HttpReqTrace) -> bool {
+    (request.proto_major, request.proto_minor) == (1, 0) && request.resp_status_code != 0
 }
 
 /// Returns `true` if the recorded header of the response says that its connection is to be closed.

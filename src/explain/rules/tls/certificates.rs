@@ -138,7 +138,8 @@ pub(in crate::explain::rules) fn missing_intermediate(case: &Case<'_>) -> Option
     let sentence =
         format!("{name} sent its certificate without that of its issuer {issuer}, which is no trusted root.");
     let suggestion = format!(
-        "Let {name} send the certificate of {issuer} too; if that is a root of your own, add it to those that the client trusts."
+        "If {issuer} is an intermediate authority, let {name} send its certificate too. If it is a root of your own, add it \
+         to those that the client trusts (`Roots`, or `--cacert` of the command)."
     );
     let found = failure(case, tunnel, name.as_str(), sentence, suggestion);
     Some(found.shows(tunnel, "peerCerts.issuer", issuer).shows(tunnel, "peerCerts", "one certificate"))
