@@ -15,8 +15,10 @@ use nettrace::{
 };
 use std::{io, sync::Arc, time::Duration};
 use test_support::{
+    lab::{Delay, Routed},
     pki::Authority,
     raw::{Conn, Server},
+    require::require_lab,
     web::{ReceivedRequest, Web, redirect, reply, status},
 };
 use tokio::sync::Notify;
@@ -171,11 +173,12 @@ async fn an_idle_connection_whose_close_was_noticed_is_healthy() {
     assert!(explanation.is_empty(), "{explanation}");
 }
 
-/// The server may have processed the request, so that it is not sent again.
+/// The server has processed a part of the request, so that it is not sent again, and nothing proves that the connection
+/// had been idle for too long.
 #[tokio::test]
-async fn an_idle_connection_that_is_closed_or_reset_after_the_request_was_written() {
-    for is_reset in [false, true] {
-        let sink = TraceSink::new();
+async fn a_used_connection_that_is_closed_or_reset_after_the_request_was_read() {
+    for (is_reset, is_acknowledged) in [(false, false), (false, true), (true, false), (true, true)] {
+        let sink = if is_acknowledged { with_tcp_info() } else { TraceSink::new() };
         let server = Server::start(async move |mut conn| {
             conn.read_head().await?;
             conn.write(HELLO).await?;
@@ -185,11 +188,41 @@ async fn an_idle_connection_that_is_closed_or_reset_after_the_request_was_writte
         let (client, url) = (client(&sink).build().unwrap(), format!("http://{}/", server.addr()));
         client.get(&url).await.unwrap().into_body().bytes().await.unwrap();
         let trace = trace_of(&sink, &client, &url).await;
-        let root = root(&trace, "http_stale_keep_alive");
+        let root = root(&trace, if is_reset { "tcp_reset" } else { "http_closed_without_response" });
         assert_eq!((root.severity, root.about.as_str()), (Severity::Failure, &*server.addr().to_string()));
-        // No limit of a server for idle connections is that short.
-        assert!(!root.suggestion.contains("idle timeout"), "{root}");
+        let is_unseen = root.not_seen.iter().any(|unseen| unseen.contains("TcpInfoProbe was off"));
+        assert_eq!(is_unseen, !is_reset && !is_acknowledged, "{root}");
     }
+}
+
+/// The server closes the connection while the request is on its way, and does not acknowledge it.
+#[test]
+fn an_idle_connection_that_is_closed_as_a_request_comes() {
+    require_lab!();
+    let net = Routed::with_delay(Delay::All(Duration::from_millis(250)));
+    let close = Arc::new(Notify::new());
+    let notified = close.clone();
+    let server = Server::on(net.server.listen("10.9.2.2:80"), async move |mut conn| {
+        conn.read_head().await?;
+        conn.write(HELLO).await?;
+        notified.notified().await;
+        conn.close().await
+    });
+    net.client.block_on(async {
+        let (sink, url) = (with_tcp_info(), "http://10.9.2.2/");
+        let client = client(&sink).build().unwrap();
+        client.get(url).await.unwrap().into_body().bytes().await.unwrap();
+        close.notify_one();
+        server.ended_unseen(1).await;
+        assert!(client.post(url, "once").await.is_err());
+        client.close().await;
+        let trace = sink.snapshot("");
+        let root = root(&trace, "http_stale_keep_alive");
+        assert_eq!((root.severity, root.about.as_str()), (Severity::Failure, "10.9.2.2:80"));
+        let acked: u64 = quoted(&root, "tcpInfo.bytesAcked").parse().unwrap();
+        assert!(acked <= trace.tcp_conns[0].total_sent_bytes, "{root}");
+        assert_eq!(root.evidence[0].record, trace.http_requests[0].trace_id);
+    });
 }
 
 #[tokio::test]
@@ -235,6 +268,37 @@ async fn a_response_that_is_cut_off() {
         let root = root(&trace, "http_truncated");
         assert_eq!(quoted(&root, "RespContentLen"), "5");
         assert!(root.sentence.contains(declared) && root.not_seen.is_empty(), "{root}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_decoded() {
+    let sink = TraceSink::new();
+    let trace = scripted(&sink, async |mut conn| {
+        conn.read_head().await?;
+        conn.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 5\r\n\r\nplain").await?;
+        conn.read_to_end().await
+    })
+    .await;
+    let root = root(&trace, "http_decoding_error");
+    assert_eq!(quoted(&root, "reqError"), trace.http_requests[0].req_error.as_str());
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_url_that_cannot_be_requested() {
+    for location in ["ftp://a.test/", "http://[bad/"] {
+        let sink = TraceSink::new();
+        let trace = scripted(&sink, async move |mut conn| {
+            conn.read_head().await?;
+            conn.write(
+                format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n").as_bytes(),
+            )
+            .await?;
+            conn.read_to_end().await
+        })
+        .await;
+        let root = root(&trace, "http_invalid_redirect");
+        assert_eq!((quoted(&root, "respStatusCode"), root.severity), ("302", Severity::Failure));
     }
 }
 

@@ -32,21 +32,27 @@ pub(super) fn is_known(time: Timestamp) -> bool {
 }
 
 /// Returns the last reading of `TCP_INFO`, and how many bytes the peer has acknowledged, if these are all that were
-/// sent. The SYN counts as a byte, and so does the FIN once it is acknowledged.
+/// sent.
 pub(super) fn acknowledged(conn: &TcpConnTrace) -> Option<(&TcpInfo, u64)> {
+    acknowledged_at_end(conn).filter(|(_, acked)| *acked > conn.total_sent_bytes)
+}
+
+/// Returns the last reading of `TCP_INFO`, and how many bytes the peer has acknowledged. The SYN counts as a byte, and so
+/// does the FIN once it is acknowledged.
+fn acknowledged_at_end(conn: &TcpConnTrace) -> Option<(&TcpInfo, u64)> {
     let is_at_end = |info: &&TcpInfo| {
         matches!(info.event, TcpInfoEvent::RequestFailed | TcpInfoEvent::Stalled | TcpInfoEvent::Closing)
     };
-    let info = conn.tcp_info.last().filter(is_at_end)?;
-    let acked = info.bytes_acked.filter(|acked| *acked > conn.total_sent_bytes)?;
-    (conn.total_sent_bytes > 0).then_some((info, acked))
+    let info = conn.tcp_info.last().filter(is_at_end).filter(|_| conn.total_sent_bytes > 0)?;
+    Some((info, info.bytes_acked?))
 }
 
 /// How many socket operations of a connection are looked at.
 const MAX_OPS: usize = 4096;
 
 /// Why the fields of a header are not known.
-pub(super) const HEADERS_OFF: &str = "header fields are not recorded (`TraceSinkBuilder::headers`)";
+pub(super) const HEADERS_OFF: &str =
+    "header fields are not recorded (`TraceSinkBuilder::headers`, or `--headers` of the command)";
 
 /// Returns `true` if the other side or the network ended the connection.
 fn is_cut_off(failure: Option<&Failure>) -> bool {
@@ -58,42 +64,68 @@ fn is_unanswered(request: &HttpReqTrace) -> bool {
     request.resp_status_code == 0 && !is_known(request.first_byte_at) && !is_known(request.resp_recv_at)
 }
 
-/// Returns the connection on which a request failed, if it had served another request before and nothing of a response
-/// arrived, with that other request.
-fn stale<'a>(case: &Case<'a>, request: &HttpReqTrace) -> Option<(&'a TcpConnTrace, &'a HttpReqTrace)> {
-    let attempts = request.attempts.iter().take(MAX_RELATED);
-    let resent = attempts.filter(|attempt| is_cut_off(attempt.failure.as_ref())).map(|it| &it.tcp_conn);
-    let failed = Some(&request.tcp_conn).filter(|_| {
-        is_unanswered(request) && is_cut_off(request.failure.as_ref()) && request.proto_major < 2
-    });
-    let sent = case.at(request.req_sent_at)?;
-    resent.chain(failed).find_map(|id| {
-        let conn = case.trace().tcp_conns.get(id)?;
-        Some((conn, case.hosts.last_use(conn, sent)?))
-    })
+/// A connection that the server closed while it was idle, as a request was on its way.
+struct Stale<'a> {
+    conn: &'a TcpConnTrace,
+    /// The request that the connection had served before.
+    last: &'a HttpReqTrace,
+    /// Why nothing of the request can have been processed.
+    proof: StaleProof<'a>,
+}
+
+enum StaleProof<'a> {
+    /// The client sent the request again, which it does only if the server has not seen it.
+    Resent(&'a Failure),
+    /// The server has not acknowledged the request with its FIN: the number of bytes that it has. A RST acknowledges
+    /// nothing.
+    Unacknowledged(&'a TcpInfo, u64),
+}
+
+impl<'a> Stale<'a> {
+    fn of(case: &Case<'a>, request: &'a HttpReqTrace) -> Option<Self> {
+        let attempts = request.attempts.iter().take(MAX_RELATED);
+        let resent = attempts.filter_map(|attempt| {
+            let failure = attempt.failure.as_ref().filter(|failure| is_cut_off(Some(failure)))?;
+            Some((case.trace().tcp_conns.get(&attempt.tcp_conn)?, StaleProof::Resent(failure)))
+        });
+        let failed = case.trace().tcp_conns.get(&request.tcp_conn).filter(|_| {
+            is_unanswered(request) && request.failure == Some(Failure::EofError) && request.proto_major < 2
+        });
+        let unacknowledged = failed.and_then(|conn| {
+            let (info, acked) = acknowledged_at_end(conn).filter(|_| acknowledged(conn).is_none())?;
+            Some((conn, StaleProof::Unacknowledged(info, acked)))
+        });
+        let sent = case.at(request.req_sent_at)?;
+        resent.chain(unacknowledged).find_map(|(conn, proof)| {
+            let last = case.hosts.last_use(conn, sent)?;
+            Some(Stale { conn, last, proof })
+        })
+    }
 }
 
 /// The server closed an idle connection while a request was on its way.
 pub(super) fn stale_keep_alive(case: &Case<'_>) -> Option<Found> {
-    let request = sent_request(case)?;
-    let (conn, last) = stale(case, request)?;
     /// No server has a shorter limit for idle connections, in nanoseconds.
     const MIN_IDLE_LIMIT: i64 = 1_000_000_000;
+    let request = sent_request(case)?;
+    let Stale { conn, last, proof } = Stale::of(case, request)?;
     let idle_time = case.between(last.end_at, request.req_sent_at);
     let idle = duration(idle_time, false);
     let address = peer(conn);
-    let found = if request.attempts.is_empty() {
-        let sentence = format!(
-            "{address} closed a connection that had been idle for {idle} when the request came, before a byte of the \
-             response."
-        );
-        Found::failure(Stage::Tcp, address.as_str(), sentence)
-    } else {
-        let sentence = format!(
-            "{address} had closed a connection that was idle for {idle}, so that the request was sent again on another."
-        );
-        let time = case.between(request.req_sent_at, request.conn_acquired_at);
-        Found::degraded(Stage::Tcp, address.as_str(), sentence).costs(time)
+    let found = match proof {
+        StaleProof::Unacknowledged(..) => {
+            let sentence =
+                format!("{address} closed a connection that had been idle for {idle} as the request came.");
+            Found::failure(Stage::Tcp, address.as_str(), sentence)
+        }
+        StaleProof::Resent(_) => {
+            let sentence = format!(
+                "{address} had closed a connection that was idle for {idle}, so that the request was sent again on \
+                 another."
+            );
+            let time = case.between(request.req_sent_at, request.conn_acquired_at);
+            Found::degraded(Stage::Tcp, address.as_str(), sentence).costs(time)
+        }
     };
     let suggestion = if idle_time >= MIN_IDLE_LIMIT {
         format!(
@@ -112,25 +144,28 @@ pub(super) fn stale_keep_alive(case: &Case<'_>) -> Option<Found> {
         conn.end_reason.as_ref().map_or("", |it| it.as_str()),
         conn.conn_close_at,
     );
-    Some(match request.attempts.first().and_then(|attempt| attempt.failure.as_ref()) {
-        Some(failure) => found.shows(request, "attempts.failure", failure),
-        None => found.shows_at(request, "failure", request.failure.as_ref()?, request.end_at),
+    Some(match proof {
+        StaleProof::Resent(failure) => found.shows(request, "attempts.failure", failure),
+        StaleProof::Unacknowledged(info, acked) => found
+            .shows_at(request, "failure", request.failure.as_ref()?, request.end_at)
+            .shows_at(conn, "totalSentBytes", conn.total_sent_bytes, info.at)
+            .shows_at(conn, "tcpInfo.bytesAcked", acked, info.at),
     })
 }
 
-/// The server closed a connection of its own accord instead of answering the first request on it.
+/// The server closed a connection of its own accord instead of answering a request on it.
 pub(super) fn closed_without_response(case: &Case<'_>) -> Option<Found> {
     let request = sent_request(case).filter(|request| request.failure == Some(Failure::EofError))?;
     let conn = case.conn.filter(|_| is_unanswered(request) && is_known(request.conn_acquired_at))?;
     let has_go_away =
         || conn.wire.iter().filter_map(|wire| wire.http2.as_ref()).any(|http2| !http2.go_aways.is_empty());
-    if !request.http2_error.is_empty() || has_go_away() || stale(case, request).is_some() {
+    if !request.http2_error.is_empty() || has_go_away() || Stale::of(case, request).is_some() {
         return None;
     }
     let address = peer(conn);
     let is_tls = !request.tls_tunnel.is_undefined();
     // Over TLS and HTTP/2, what comes may be part of these.
-    let came = if is_tls || request.proto_major >= 2 { 0 } else { conn.total_recv_bytes };
+    let came = if is_tls || request.proto_major >= 2 { 0 } else { bytes_read_since(case, conn, request) };
     let what = match came {
         0 => "without a response".to_owned(),
         _ => format!("within the head of the response, after {came} bytes"),
@@ -139,7 +174,8 @@ pub(super) fn closed_without_response(case: &Case<'_>) -> Option<Found> {
         "{address} closed the connection {what}, {} after the request was given the connection.",
         duration(case.between(request.conn_acquired_at, request.end_at), false)
     );
-    let perhaps_tls = if is_tls || came > 0 { "" } else { " If it expects TLS, use https." };
+    let is_reused = case.at(request.req_sent_at).and_then(|sent| case.hosts.last_use(conn, sent)).is_some();
+    let perhaps_tls = if is_tls || is_reused || came > 0 { "" } else { " If it expects TLS, use https." };
     let found = Found::failure(Stage::Http, address.as_str(), sentence)
         .check(format!(
             "Look into the log of {address} for a crash, a limit or a restart while it served {} {}.{perhaps_tls}",
@@ -149,7 +185,38 @@ pub(super) fn closed_without_response(case: &Case<'_>) -> Option<Found> {
         .costs(case.between(request.conn_acquired_at, request.end_at));
     let found = found.shows_at(request, "failure", Failure::EofError.as_str(), request.end_at);
     let reason = conn.end_reason.as_ref().map_or("", |reason| reason.as_str());
-    Some(found.shows_at(conn, "endReason", reason, conn.conn_close_at))
+    let found = found.shows_at(conn, "endReason", reason, conn.conn_close_at);
+    Some(match is_reused && acknowledged_at_end(conn).is_none() {
+        true => found.not_seen(format!(
+            "whether {address} closed the connection, which had been idle, before the request came: TcpInfoProbe was off"
+        )),
+        false => found,
+    })
+}
+
+/// Returns how many bytes were read from the connection after the request was sent, as far as its operations are known.
+fn bytes_read_since(case: &Case<'_>, conn: &TcpConnTrace, request: &HttpReqTrace) -> u64 {
+    let (Some(sent), Some(trace)) = (case.at(request.req_sent_at), &conn.socket_trace) else { return 0 };
+    let is_since = |at: Timestamp| case.at(at).is_some_and(|at| at >= sent);
+    let ops =
+        Some(&trace.socket_ops).filter(|ops| ops.len() <= MAX_OPS).into_iter().flat_map(|ops| ops.iter());
+    let reads = ops.filter(|op| op.r#type == SocketOpType::Read && is_since(op.return_at));
+    reads.map(|op| u64::from(op.data_len)).sum()
+}
+
+/// The body of the response is not in the encoding that its header names.
+pub(super) fn decoding_error(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| request.failure == Some(Failure::DecodingError))?;
+    let host = case.origin();
+    let sentence = format!(
+        "The body of the response of {host} cannot be decoded: {}.",
+        shortened(request.req_error.trim_end_matches('.'))
+    );
+    let found = Found::failure(Stage::Http, host.as_str(), sentence).check(format!(
+        "Compare the Content-Encoding of {host} with what it sends, also behind gateways that compress; or leave \
+         decompression off in the client."
+    ));
+    Some(found.shows_at(request, "reqError", &*request.req_error, request.end_at))
 }
 
 /// The connection ended within the body of the response.

@@ -60,6 +60,7 @@ rules! {
     dns::first_server_dead: "dns_first_server_dead", "A nameserver did not answer, and a later one did.";
     dns::query_lost: "dns_query_lost", "A query or its reply was lost, while the nameserver answers others.";
     dns::all_skipped: "dns_all_skipped", "The program skips all nameservers.";
+    dns::invalid_name: "dns_invalid_name", "The host of the URL is no name that can be looked up.";
     dns::nxdomain: "dns_nxdomain", "The name does not exist.";
     dns::servfail: "dns_servfail", "The nameserver could not find the answer (SERVFAIL).";
     dns::refused: "dns_refused", "The nameserver refuses to answer this client (REFUSED).";
@@ -130,9 +131,11 @@ rules! {
     http2::stream_limit: "http2_stream_limit", "All streams that the server allows on the connection were in use.";
     http::closed_without_response: "http_closed_without_response", "The server closed the connection instead.";
     http::truncated: "http_truncated", "The response was cut off within its body.";
+    http::decoding_error: "http_decoding_error", "The body is not in the encoding that the response names.";
     http::headers_too_large: "http_headers_too_large", "A head is larger than the other side accepts.";
     http::protocol_error: "http_protocol_error", "The response is not valid HTTP.";
     redirects::redirect_loop: "http_redirect_loop", "Redirects lead in a circle, or there are too many.";
+    redirects::invalid_redirect: "http_invalid_redirect", "A redirect leads to a URL that cannot be requested.";
     redirects::redirect_detour: "http_redirect_detour", "Several redirects in a row precede the answer.";
     status::throttled: "http_throttled", "The server gets too many requests, is overloaded or in maintenance.";
     status::gateway_error: "http_gateway_error", "A gateway got no answer from the server behind it.";

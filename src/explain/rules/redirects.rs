@@ -7,7 +7,7 @@ use crate::{
         finding::Outcome,
         found::{Found, Stage},
     },
-    readable::duration,
+    readable::{duration, shortened},
     record::{Failure, HttpReqTrace},
 };
 
@@ -44,6 +44,18 @@ pub(super) fn redirect_loop(case: &Case<'_>) -> Option<Found> {
         Some(hop) => found.shows_at(hop, "reqURL", &hop.req_url, hop.req_sent_at),
         None => found,
     })
+}
+
+/// The server redirects to a URL that no HTTP client can request.
+pub(super) fn invalid_redirect(case: &Case<'_>) -> Option<Found> {
+    let request = sent_request(case).filter(|request| request.failure == Some(Failure::InvalidRedirect))?;
+    let host = case.origin();
+    let why = shortened(request.req_error.trim_end_matches('.'));
+    let sentence = format!("{host} redirects to a URL that cannot be requested: {why}.");
+    let found = Found::failure(Stage::Http, host.as_str(), sentence)
+        .check(format!("Correct the Location that {host} sends for {}.", url(request)));
+    let found = found.shows_at(request, "respStatusCode", request.resp_status_code, request.resp_recv_at);
+    Some(found.shows_at(request, "reqError", &*request.req_error, request.end_at))
 }
 
 /// Several redirects in a row before the answer. One or two, to HTTPS and to another name, are usual.

@@ -4,13 +4,12 @@
 //! and a server is not named for what this process or the network took.
 
 use super::{
-    http::{acknowledged, is_known, sent_request, url},
+    http::{acknowledged, is_known, ran_out, sent_request, url},
     process::late_read,
 };
 use crate::{
     explain::{
         case::{Case, peer},
-        finding::Outcome,
         found::{Found, Stage},
         usual::{Phase, Usual},
     },
@@ -101,8 +100,8 @@ fn slower_than_usual(case: &Case<'_>, wait: &Wait<'_>, usual: &Usual<'_>) -> Opt
 
 /// The server acknowledged the request, and sent nothing.
 fn silent(case: &Case<'_>, wait: &Wait<'_>) -> Option<Found> {
-    // A request that still waits may do so on purpose.
-    let conn = case.conn.filter(|_| !wait.is_answered && case.outcome != Outcome::Running)?;
+    // A request that still waits may do so on purpose, and one whose connection ended did not wait in vain.
+    let conn = case.conn.filter(|_| !wait.is_answered && ran_out(case))?;
     let sentence = || {
         format!(
             "{} acknowledged the whole request, but sent no response within {}.",

@@ -9,10 +9,20 @@ use crate::{
         history::MIN_DELAY,
         text::list,
     },
-    readable::duration,
+    readable::{duration, shortened},
     record::{DnsAnswer, DnsReplyMsg, DnsResType, Failure},
 };
 use std::net::IpAddr;
+
+/// No nameserver was asked: the name is not one of the DNS.
+pub(in crate::explain::rules) fn invalid_name(case: &Case<'_>) -> Option<Found> {
+    let dial = case.dials.last().filter(|dial| dial.failure == Some(Failure::DnsInvalidName))?;
+    let (host, why) = (case.host(), shortened(dial.dial_err.trim_end_matches('.')));
+    let sentence = format!("{host} is no name that can be looked up: {why}.");
+    let found = Found::failure(Stage::Dns, host.as_str(), sentence)
+        .check("Check the host of the URL: a part between two dots may be empty or too long, or in another script than Latin, which is written in Punycode.");
+    Some(found.shows_at(*dial, "failure", Failure::DnsInvalidName.as_str(), dial.dial_end_at))
+}
 
 pub(in crate::explain::rules) fn nxdomain(case: &Case<'_>) -> Option<Found> {
     if dangling(case).is_some() {

@@ -6,8 +6,8 @@ mod silence;
 
 pub(super) use self::{
     answers::{
-        bogon, dangling_cname, malformed, misbehaving, no_data, nxdomain, refused, search_detour, servfail,
-        spoofed,
+        bogon, dangling_cname, invalid_name, malformed, misbehaving, no_data, nxdomain, refused,
+        search_detour, servfail, spoofed,
     },
     compared::{hosts_override, slow, stale_address},
     silence::{
