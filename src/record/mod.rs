@@ -52,6 +52,7 @@ mod dns;
 mod end_reason;
 mod failure;
 mod filter;
+mod grpc;
 mod histogram;
 mod host_traffic;
 mod http;
@@ -92,6 +93,7 @@ pub use dns::{
 pub use end_reason::EndReason;
 pub use failure::{Failure, UnknownFailure};
 pub use filter::RequestFilter;
+pub(crate) use grpc::grpc_status_name;
 pub use histogram::{Bucket, Histogram};
 pub use host_traffic::{HostTraffic, PhaseHistograms};
 pub use http::{Attempt, HttpHeaderField, HttpHeaders, HttpReqTrace, Informational};

@@ -19,7 +19,6 @@ mod bar;
 mod block;
 mod conn;
 mod dns;
-mod grpc;
 mod renderer;
 mod request;
 mod style;

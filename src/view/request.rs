@@ -2,11 +2,12 @@
 
 use super::block::{Block, Ending, Row, Section, total};
 use super::conn;
-use super::grpc;
 use super::style::{Line, Style};
 use crate::graph::{ConnSource, TraceGraph};
 use crate::readable;
-use crate::record::{Attempt, Failure, HttpReqTrace, PoolWait, TcpConnTrace, WaitBreakdown};
+use crate::record::{
+    Attempt, Failure, HttpReqTrace, PoolWait, TcpConnTrace, WaitBreakdown, grpc_status_name,
+};
 
 /// Returns the block of the request with this graph. `hop` is the number of redirects that led to it.
 pub(super) fn block(graph: &TraceGraph<'_>, at: usize, hop: usize, headers: bool) -> Block {
@@ -332,7 +333,8 @@ fn title(request: &HttpReqTrace, ending: &Ending<'_>, span: &TimeSpan, hop: usiz
     }
     if let Some(code) = request.grpc_status {
         let style = if code == 0 { Style::Good } else { Style::Bad };
-        title.item(style, format!("gRPC {}", grpc::status(code)));
+        let name = grpc_status_name(code).map_or_else(|| format!("status {code}"), str::to_owned);
+        title.item(style, format!("gRPC {name}"));
     }
     ending.describe(&mut title);
     if span.is_running {

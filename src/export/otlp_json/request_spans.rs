@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     graph::TraceGraph,
-    record::{HttpHeaders, HttpReqTrace},
+    record::{HttpHeaders, HttpReqTrace, grpc_status_name},
     url_authority::{url_host_and_port, url_path_and_query, url_scheme},
 };
 
@@ -85,7 +85,7 @@ impl<'a> RequestSpans<'_, 'a> {
         add_body_sizes(&mut span, request);
         if let Some(status) = request.grpc_status {
             span.text("rpc.system.name", "grpc");
-            span.text("rpc.response.status_code", grpc_status_name(status));
+            span.text("rpc.response.status_code", grpc_status(status));
         }
         if let Some((kind, message)) = failure(request) {
             span.failed(kind, message);
@@ -202,12 +202,12 @@ fn failure(request: &HttpReqTrace) -> Option<(Cow<'_, str>, &str)> {
     if status >= first {
         return Some((status.to_string().into(), ""));
     }
-    let grpc_status = request.grpc_status.filter(|status| match request.accepted {
+    let failed_with = request.grpc_status.filter(|status| match request.accepted {
         // Those that the conventions for gRPC call errors of a server.
         true => matches!(status, 2 | 4 | 12 | 13 | 14 | 15),
         false => *status != 0,
     });
-    Some((grpc_status_name(grpc_status?), &request.grpc_message))
+    Some((grpc_status(failed_with?), &request.grpc_message))
 }
 
 fn add_body_sizes<'a>(span: &mut SpanBuilder<'a>, request: &'a HttpReqTrace) {
@@ -232,28 +232,6 @@ fn add_headers<'a>(span: &mut SpanBuilder<'a>, prefix: &str, fields: &'a HttpHea
 }
 
 /// Returns the name of a status code of gRPC, or its number if it has none.
-fn grpc_status_name(status: u16) -> Cow<'static, str> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    match NAMES.get(usize::from(status)) {
-        Some(name) => (*name).into(),
-        None => status.to_string().into(),
-    }
+fn grpc_status(code: u16) -> Cow<'static, str> {
+    grpc_status_name(code).map_or_else(|| code.to_string().into(), Cow::Borrowed)
 }
