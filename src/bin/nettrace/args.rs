@@ -6,7 +6,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use http::{HeaderName, HeaderValue, Method};
-use nettrace::{HeaderCapture, resolve::Nameserver};
+use nettrace::{HeaderCapture, record::RequestFilter, resolve::Nameserver};
 use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use url::Url;
 
@@ -69,7 +69,8 @@ pub(crate) enum Command {
 ///
 /// From a URL at most 1 GiB is read, for at most a minute. User and password in it are sent as credentials.
 ///
-/// Options that choose requests can be combined: a request is drawn if it meets all of them.
+/// Options that choose requests can be combined: a request is drawn if it meets all of them. With --slow the slowest come
+/// first.
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
     /// The file, a store of slices (a .jsonl file or a directory of them), or an http URL such as that of a debug page;
@@ -81,18 +82,8 @@ pub(crate) struct ShowArgs {
     /// Print for each host how many requests failed and how long each phase took, and what went wrong
     #[arg(long, conflicts_with = "headers")]
     pub(crate) summary: bool,
-    /// Only requests that failed, timed out, or got a status of 5xx
-    #[arg(long)]
-    pub(crate) failed: bool,
-    /// Only requests that took at least this long, the slowest first: 2.5, 800ms
-    #[arg(long, value_name = "SECONDS", value_parser = filter_values::duration)]
-    pub(crate) slow: Option<Duration>,
-    /// Only requests to this host
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub(crate) host: Option<String>,
-    /// Only responses with this status: 404, 5xx
-    #[arg(long, value_name = "STATUS", value_parser = filter_values::status)]
-    pub(crate) status: Option<(u16, u16)>,
+    #[command(flatten)]
+    pub(crate) conditions: Conditions,
     /// Only requests that failed with this code, or whose cause has it: connection_refused, tls_expired
     #[arg(long, value_name = "CODE")]
     pub(crate) code: Option<String>,
@@ -107,17 +98,9 @@ pub(crate) struct ShowArgs {
     pub(crate) limit: Option<usize>,
 }
 
-/// Print requests as they end, from files that a program writes or from its debug page
-///
-/// A line has the time, the method and URL, the status or the code of the failure, and the duration of each phase. A second
-/// one has the cause of a failure. Runs until it is interrupted.
-///
-/// Options that choose requests can be combined: a request is printed if it meets all of them.
+/// Conditions for requests, all of which must be met.
 #[derive(Args, Debug)]
-pub(crate) struct WatchArgs {
-    /// A store of slices (a .jsonl file or a directory of them), or the http URL of a trace such as that of a debug page,
-    /// http://HOST/debug/nettrace/trace.json
-    pub(crate) source: PathBuf,
+pub(crate) struct Conditions {
     /// Only requests that failed, timed out, or got a status of 5xx
     #[arg(long)]
     pub(crate) failed: bool,
@@ -130,6 +113,42 @@ pub(crate) struct WatchArgs {
     /// Only responses with this status: 404, 5xx
     #[arg(long, value_name = "STATUS", value_parser = filter_values::status)]
     pub(crate) status: Option<(u16, u16)>,
+}
+
+impl Conditions {
+    /// Returns the filter that they describe; `None` without any.
+    pub(crate) fn filter(&self) -> Option<RequestFilter> {
+        let Conditions { failed, slow, host, status } = self;
+        if !*failed && slow.is_none() && host.is_none() && status.is_none() {
+            return None;
+        }
+        let mut filter = RequestFilter::new().failed(*failed);
+        if let Some(slow) = slow {
+            filter = filter.slower_than(*slow);
+        }
+        if let Some(host) = host {
+            filter = filter.host(host);
+        }
+        if let Some((first, last)) = status {
+            filter = filter.status(*first, *last);
+        }
+        Some(filter)
+    }
+}
+
+/// Print requests as they end, from files that a program writes or from its debug page
+///
+/// A line has the time, the method and URL, the status or the code of the failure, and the duration of each phase. A second
+/// one has the cause of a failure. Runs until it is interrupted.
+///
+/// Options that choose requests can be combined: a request is printed if it meets all of them.
+#[derive(Args, Debug)]
+pub(crate) struct WatchArgs {
+    /// A store of slices (a .jsonl file or a directory of them), or the http URL of a trace such as that of a debug page,
+    /// http://HOST/debug/nettrace/trace.json
+    pub(crate) source: PathBuf,
+    #[command(flatten)]
+    pub(crate) conditions: Conditions,
     /// How many requests are printed that had ended before
     #[arg(long, value_name = "N", default_value = "10")]
     pub(crate) last: usize,

@@ -27,25 +27,14 @@ pub(crate) fn run(args: &ShowArgs, ascii: bool) -> Result<(), Problem> {
 
 /// Returns the filter that the options describe; `None` without any.
 fn choose(args: &ShowArgs, trace: &NetTrace) -> Option<RequestFilter> {
-    let ShowArgs { failed, slow, host, status, code, requests, since, limit, .. } = args;
-    let is_any = *failed
-        || slow.is_some()
-        || host.is_some()
-        || status.is_some()
+    let ShowArgs { conditions, code, requests, since, limit, .. } = args;
+    let of_conditions = conditions.filter();
+    let is_any = of_conditions.is_some()
         || code.is_some()
         || !requests.is_empty()
         || since.is_some()
         || limit.is_some();
-    let mut filter = RequestFilter::new().failed(*failed);
-    if let Some(slow) = slow {
-        filter = filter.slower_than(*slow).slowest_first(true);
-    }
-    if let Some(host) = host {
-        filter = filter.host(host);
-    }
-    if let Some((first, last)) = status {
-        filter = filter.status(*first, *last);
-    }
+    let mut filter = of_conditions.unwrap_or_default().slowest_first(conditions.slow.is_some());
     if !requests.is_empty() {
         filter = filter.ids(requests.iter().map(String::as_str));
     }

@@ -10,7 +10,7 @@ use crate::{
     output::{self, Problem, Stream, TextOutput},
     remote,
 };
-use nettrace::{NetTrace, record::RequestFilter};
+use nettrace::NetTrace;
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Write},
@@ -19,7 +19,7 @@ use std::{
 
 pub(crate) fn run(args: &WatchArgs, ascii: bool) -> Result<(), Problem> {
     let mut source = Source::open(args)?;
-    let filter = filter(args);
+    let filter = args.conditions.filter().unwrap_or_default();
     let screen = TextOutput::new(Stream::Stdout, ascii);
     let mut latest = VecDeque::new();
     for trace in source.new_traces()? {
@@ -72,20 +72,6 @@ impl Source {
             Source::Page(page) => Ok(vec![page.new_requests()?]),
         }
     }
-}
-
-fn filter(args: &WatchArgs) -> RequestFilter {
-    let mut filter = RequestFilter::new().failed(args.failed);
-    if let Some(slow) = args.slow {
-        filter = filter.slower_than(slow);
-    }
-    if let Some(host) = &args.host {
-        filter = filter.host(host);
-    }
-    if let Some((first, last)) = args.status {
-        filter = filter.status(first, last);
-    }
-    filter
 }
 
 fn print(screen: TextOutput, lines: &[String]) -> io::Result<()> {
