@@ -46,9 +46,9 @@
 //!
 //! # What it costs
 //!
-//! Nothing until it is asked. A page is put together on a thread of its own, at most four at a time; what is asked
-//! beyond that is answered with 503. `/trace.json` without parameters is written record by record. A reader who takes
-//! nothing for 30 seconds is cut off.
+//! The page costs nothing until it is asked. Each answer is put together on a thread of its own, at most four at a time;
+//! further requests are answered with 503. `/trace.json` without parameters is written record by record. A reader who
+//! takes nothing for 30 seconds is cut off.
 //!
 //! # Security
 //!

@@ -37,7 +37,7 @@ pub(super) struct FilterOptions {
     pub(super) limit: Option<usize>,
 }
 
-/// What is wrong with a parameter.
+/// An error in a parameter of the query.
 enum Error {
     /// There is none of this name.
     Name,

@@ -21,7 +21,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use std::{io, sync::Arc};
 
-/// What a page is put together from.
+/// The sink and the settings from which a page is put together.
 pub(super) struct Renderer {
     pub(super) sink: TraceSink,
     pub(super) metrics: Option<Metrics>,

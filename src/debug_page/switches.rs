@@ -1,4 +1,4 @@
-//! What can be switched on and off: recording, and the capture of packets.
+//! Switches recording, and the capture of packets, on and off.
 
 use crate::sink::TraceSink;
 

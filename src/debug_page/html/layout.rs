@@ -1,4 +1,4 @@
-//! What all pages have in common.
+//! The head and the navigation that all pages share.
 
 use super::{csp, links::href, text::shown};
 use crate::debug_page::{
@@ -7,7 +7,7 @@ use crate::debug_page::{
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-/// What surrounds the content of a page.
+/// The parts of a page around its content.
 pub(in super::super) struct Frame<'a> {
     pub(in super::super) title: &'a str,
     /// The path from the page to the place where the pages are mounted.

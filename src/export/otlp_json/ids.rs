@@ -20,7 +20,7 @@ pub(super) struct OtelTraceId(pub(super) [u8; 16]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OtelSpanId(pub(super) [u8; 8]);
 
-/// What a span is about. A record may have spans of several kinds.
+/// The subject of a span. A record may have spans with several subjects.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SpanOf {
     Request,

@@ -177,7 +177,7 @@ impl Default for OtlpJson {
     }
 }
 
-/// What is written of a trace.
+/// The part of a trace that is written.
 #[derive(Clone, Copy)]
 enum Part<'a> {
     All,

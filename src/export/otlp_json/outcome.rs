@@ -1,4 +1,4 @@
-//! What becomes of the end of a record: the status of a span and its `error.type`.
+//! The status of a span and its `error.type`, which follow from the end of a record.
 
 use crate::record::{EndReason, Failure};
 

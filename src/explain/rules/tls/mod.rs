@@ -1,6 +1,6 @@
 //! Causes in TLS handshakes.
 //!
-//! What an alert says about a certificate, it says about that of the side that receives it.
+//! An alert about a certificate is about that of the side that receives the alert.
 
 mod certificates;
 mod closing;
