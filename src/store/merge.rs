@@ -1,6 +1,6 @@
 //! [`Merger`]: puts slices, which come from any store, together into one trace.
 //!
-//! Slices with the same origin and the same begin form a part, in which each record is once. In the end the parts of
+//! Slices with the same origin and the same begin form a part, in which each record occurs once. In the end the parts of
 //! different origins are told apart by the identifiers of their records, and all times are made relative to the
 //! earliest begin.
 
@@ -61,7 +61,7 @@ impl Merger {
     }
 }
 
-/// A trace in which each record is once.
+/// A trace in which each record occurs once.
 struct MergedTrace {
     begin: Timestamp,
     end: Timestamp,
@@ -163,7 +163,7 @@ impl Order {
     }
 }
 
-/// Records, each of which is once.
+/// Records, each of which occurs once.
 struct MergedList<T> {
     records: Vec<Version<T>>,
     index: HashMap<TraceId, usize>,

@@ -29,7 +29,7 @@
 //! # One trace from many slices
 //!
 //! A connection that served several requests is in the slice of each, as far as it was known then. In the trace that
-//! is read it is once, as in the slice where it had ended, or else in the latest one.
+//! is read it occurs once, as in the slice where it had ended, or else in the latest one.
 //!
 //! Processes give equal identifiers to different records. If the slices come from more than one process, each
 //! identifier begins with its process: `4711-k3f9q2.tid-1`. The part before the point is also in the names of the
