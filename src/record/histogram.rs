@@ -43,6 +43,9 @@ impl Histogram {
     }
 
     fn add_count(&mut self, bucket: usize, count: u32) {
+        if count == 0 {
+            return; // the last bucket always has a duration
+        }
         if self.counts.len() <= bucket {
             self.counts.resize(bucket + 1, 0);
         }
@@ -51,7 +54,7 @@ impl Histogram {
 
     /// Adds all durations of another histogram.
     pub fn merge(&mut self, other: &Histogram) {
-        for (bucket, count) in other.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        for (bucket, count) in other.counts.iter().enumerate() {
             self.add_count(bucket, *count);
         }
         self.sum_nanos = self.sum_nanos.saturating_add(other.sum_nanos);
@@ -128,10 +131,13 @@ impl Serialize for Histogram {
 impl<'de> Deserialize<'de> for Histogram {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Json { sum_ns, buckets } = Json::deserialize(deserializer)?;
-        let mut histogram = Histogram { sum_nanos: sum_ns, ..Histogram::default() };
+        let mut histogram = Histogram::default();
         for Bucket { below_ns, count } in buckets {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
             histogram.add_count(bucket_of(below_ns.saturating_sub(1)), count);
+        }
+        if !histogram.is_empty() {
+            histogram.sum_nanos = sum_ns;
         }
         Ok(histogram)
     }
@@ -166,6 +172,16 @@ mod tests {
             assert!(bound > exact && bound <= exact.mul_f64(1.125), "{percent}: {bound:?}");
         }
         assert_eq!((histogram.count(), histogram.sum()), (100, Duration::from_millis(5_050)));
+    }
+
+    #[test]
+    fn a_bucket_without_durations_is_none() {
+        let read = |json| serde_json::from_str::<Histogram>(json).unwrap();
+        let histogram =
+            read(r#"{"buckets": [{"belowNs": 2000, "count": 3}, {"belowNs": 5000000, "count": 0}]}"#);
+        assert_eq!(histogram, read(r#"{"buckets": [{"belowNs": 2000, "count": 3}]}"#));
+        let empty = read(r#"{"sumNs": 5000000, "buckets": [{"belowNs": 5000000}]}"#);
+        assert_eq!((empty.is_empty(), empty), (true, Histogram::default()));
     }
 
     #[test]
